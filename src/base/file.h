@@ -1,0 +1,43 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * base/file.h - whole small files and directories, safely; not the measured I/O path.
+ *
+ * Receives: paths.  Gives: contents, or -errno and a message that names the path.
+ * Must not know: what the files are for.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/err.h"
+#include "base/str.h"
+
+/**
+ * file_read() - whole file into @ret (replaced)
+ * @max: refuse larger files (-EFBIG)
+ * Return: 0, -ENOENT, -EACCES, -EFBIG, -ENOMEM, or what read() said.
+ */
+int file_read(const char *path, size_t max, struct str *ret);
+
+/**
+ * file_write_atomic() - replace @path by @data: written to a temporary name beside it, fsynced, renamed
+ * Return: 0 or -errno; on failure the old file is untouched and no temporary one stays.
+ */
+int file_write_atomic(const char *path, const char *data, size_t len);
+
+/** dir_make() - mkdir -p. Return: 0, -ENOTDIR when a component is no directory, or -errno. */
+int dir_make(const char *path);
+
+/** path_join() - "a" + "b" -> "a/b" (freed by the caller), NULL when out of memory. */
+char *path_join(const char *dir, const char *name);
+
+/**
+ * path_resolve() - absolute, symbolic links resolved as far as the path exists, "." and ".." folded.
+ * Works for paths that do not exist yet. Return: text to free, NULL when out of memory.
+ */
+char *path_resolve(const char *path);
+
+/** path_within() - is @path equal to @dir or below it, compared by component ("/devices" is not in "/dev")? */
+bool path_within(const char *path, const char *dir);
