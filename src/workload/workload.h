@@ -1,0 +1,112 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * workload/workload.h - who asks for what, and when: pull streams of requests.
+ *
+ * Receives: struct config, seed, rank.  Gives: struct request, one stream per user (a trace: one stream).
+ * Must not know: clocks, tiers, how fast the storage is.
+ *
+ * A stream is a pure function of (config, seed, rank, user): request n of a user is the same on any machine, with any
+ * number of workers, however slow the storage. Nothing is stored per request: the caller owns small cursors.
+ * Facts: engine spec 5.1-5.5, traces spec.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/err.h"
+#include "config/config.h"
+
+enum request_phase { PHASE_PREFILL, PHASE_BOTH }; /* prefill only; prefill and decode */
+
+/** One request's content. @blocks is owned by the struct and reused by the next workload_next() into it. */
+struct request {
+	uint64_t gap_ns;     /* to the stream's previous request (the first: to the start) */
+	uint64_t sequence;   /* 0.. in its stream */
+	uint32_t user;
+	uint32_t conversation; /* 0.. per user; meaningless without multi-turn */
+	uint32_t turn;	       /* 1.. in its conversation; 0: not part of one */
+	uint32_t context_tokens; /* after the prefix's words were taken off */
+	uint32_t generated_tokens;
+	int32_t prefix;	     /* index of the system prompt looked up first, -1: none */
+	enum config_qos qos;
+	enum request_phase phase;
+	/* traces only: the request's blocks in order; context_tokens and keys above are then unused */
+	uint64_t *blocks;      /* block ids */
+	uint32_t block_count;
+	uint32_t block_cap;
+	uint32_t block_tokens; /* tokens per block; the last one may hold fewer: see workload_block_tokens() */
+	uint64_t input_tokens;
+};
+void request_release(struct request *r);
+
+/** Place in a stream; all-zero is its start. 24 bytes, copied freely. */
+struct workload_cursor {
+	uint64_t sequence;
+	uint32_t conversation; /* conversations begun so far */
+	uint32_t turn;	       /* turns of the current one, 0: in none */
+	uint64_t gap_sum_ns;   /* sum of all gaps given: the intended arrival of the last request, open loop */
+};
+
+struct workload;
+
+/**
+ * workload_new() - build the user table or open the trace, and compute the fingerprint
+ * @seed: base seed + rank (the user table equals the reference's for a seed)
+ * Trace: the first 65,536 rows are read here; a malformed one is an error "FILE:LINE: ..." (-EINVAL, ERR_CONFIG_PARSE).
+ * Return: 0, -ENOMEM, -ENOENT, -EINVAL.   workload_free() after.
+ */
+int workload_new(const struct config *cfg, uint64_t seed, uint32_t rank, struct workload **ret,
+		 struct error *err);
+void workload_free(struct workload *w);
+
+uint32_t workload_streams(const struct workload *w); /* users, or 1 for a trace */
+bool workload_is_trace(const struct workload *w);
+enum config_qos workload_qos(const struct workload *w, uint32_t stream);
+
+/**
+ * workload_next() - the next request of a stream
+ * Synthetic: any thread, any cursor. Trace: one stream read in order with one cursor, one thread at a time.
+ * Return: 0; -ENODATA end of the trace; -EINVAL a malformed row (skipped: call again; see workload_bad_row()); -EIO, -ENOMEM.
+ */
+int workload_next(struct workload *w, uint32_t stream, struct workload_cursor *c, struct request *r);
+
+/** workload_gap_ns() - gap of request @sequence alone (synthetic streams): for counting arrivals without making them. */
+uint64_t workload_gap_ns(const struct workload *w, uint32_t stream, uint64_t sequence);
+
+/** workload_bad_row() - "FILE:LINE: reason" of the first malformed row met by workload_next(); NULL when none. */
+const char *workload_bad_row(const struct workload *w);
+
+uint64_t workload_fingerprint(const struct workload *w);
+
+/** workload_block_tokens() - tokens of block @index of a trace request: block_tokens, the last one the rest. */
+uint32_t workload_block_tokens(const struct request *r, uint32_t index);
+
+/* ---- for reports and tests ---- */
+
+/** The five fixed values of a synthetic user. */
+struct workload_user {
+	uint32_t template_index;
+	enum config_qos qos;
+	uint32_t context_tokens, generation_tokens; /* C and G of engine spec 5.4 */
+	double think_s;
+};
+struct workload_user workload_user(const struct workload *w, uint32_t user);
+
+/** What a trace holds (kv-cache trace-info). */
+struct trace_info {
+	uint64_t requests, bad_rows;
+	uint64_t span_ms;
+	double input_mean, output_mean;
+	uint64_t input_p50, input_p95, input_p99, input_max;
+	uint64_t output_p50, output_p95, output_p99, output_max;
+	uint64_t block_refs, blocks_unique;
+	double reuse_ratio; /* 1 - unique / refs */
+	uint32_t block_tokens;
+	uint64_t unique_tokens; /* tokens in unique blocks (last blocks count their rest) */
+	char first_bad[512];	/* "FILE:LINE: reason" or "" */
+};
+
+/** trace_info_read() - read a whole trace without any I/O elsewhere. Return: 0, -ENOENT, -EINVAL (not a trace), -ENOMEM. */
+int trace_info_read(const char *path, enum config_trace_format format, struct trace_info *ret,
+		    struct error *err);
