@@ -7,6 +7,10 @@
  * One lock inside, held for O(1) (plans: O(victims)); no I/O, no allocation after cache_new(). An entry is writing, resident,
  * moving or gone. A pin is one read in flight. Writing, moving and pinned entries are on no LRU list, so the head of a list is
  * always a victim. See docs/ARCHITECTURE.md, "The cache's rules". Thresholds: engine spec 4.7.
+ *
+ * Room is promised before it is there: a plan is made as soon as the bytes that are free, or that some plan will have freed, hold
+ * it. cache_plan_next() then lets it copy or write only when the bytes are really free, so a tier never holds more than its
+ * limit. Promises are kept in the order they were given.
  */
 #pragma once
 
@@ -36,7 +40,7 @@ struct cache_setup {
 	struct cache_tier tier[TIER_CLASSES];
 	unsigned tier_count; /* >= 1; the last is the bottom of the waterfall */
 	double target_usage_ratio, large_entry_limit_ratio; /* the two a YAML file may change */
-	uint64_t entries_max; /* live entries at most; address space is reserved for them */
+	uint64_t entries_max; /* live entries at most, those being written or deleted counted; address space is reserved for them */
 };
 
 struct cache;
@@ -49,7 +53,7 @@ struct cache_ref {
 	uint64_t payload_bytes;
 	uint64_t location; /* what the writer passed to cache_write_done() or cache_step_done(): the tier's own handle */
 	unsigned tier;	   /* index into setup.tier[] */
-	bool is_shared;	   /* cache_read_begin(): another reader of it is in flight */
+	bool is_shared;	   /* cache_read_begin(): another reader of these bytes, or the move that copies them, is in flight */
 };
 
 enum cache_lookup { CACHE_HIT, CACHE_MISS, CACHE_MISS_IN_FLIGHT };
@@ -59,14 +63,24 @@ enum cache_write {
 	CACHE_WRITE_RESIDENT,  /* the key is held already: nothing to do */
 	CACHE_WRITE_JOINED,    /* the key is being written: wake() comes when that ended (plan->outcome: RESIDENT or FAILED) */
 	CACHE_WRITE_WAITING,   /* the last tier has no room now: wake() comes when plan->outcome is PLANNED */
-	CACHE_WRITE_TOO_LARGE, /* can never fit */
+	CACHE_WRITE_TOO_LARGE, /* larger than the last tier: can never be kept */
 	CACHE_WRITE_EMPTY,     /* zero bytes: not stored */
-	CACHE_WRITE_FAILED,    /* the write this one joined failed */
+	CACHE_WRITE_FULL,      /* entries_max entries are live: not stored */
+	CACHE_WRITE_FAILED,    /* the write this one joined failed, or cache_cancel() withdrew it */
+};
+
+/** One plan's business with one tier; the cache's own. */
+struct cache_claim {
+	struct list node;    /* on the tier's list while the promised room is not free yet */
+	uint64_t ticket;     /* bytes promised in this tier up to and with this plan, since the start */
+	uint32_t head, tail; /* victims in this tier that were not handed out yet, linked by the entries' own nodes */
+	uint32_t count;	     /* victims taken from this tier */
+	bool is_reserved;    /* the plan brings bytes into this tier */
 };
 
 /**
  * One write and the moves and deletions that make room for it. The caller's storage, zeroed, with wake and owner set, alive until
- * cache_write_done() (or an outcome without a write).
+ * cache_write_done() (or an outcome without a write). Results may be read after cache_write_begin() returned PLANNED, or after wake().
  */
 struct cache_plan {
 	/* the caller's */
@@ -77,12 +91,11 @@ struct cache_plan {
 	struct cache_ref target;  /* where the entry will live; location is not set yet */
 	unsigned passed_over;	  /* upper tiers that had no room */
 	/* the cache's */
-	uint64_t key, payload_bytes;
-	uint32_t victim_head[TIER_CLASSES]; /* per source tier, linked by the entries' own nodes; UINT32_MAX: none */
-	uint32_t victim_tail[TIER_CLASSES];
-	uint32_t pending;		    /* victims handed out or queued, whose source is not freed yet, in the present stage */
-	int stage;			    /* source tier whose victims are running: deepest first; -1: all done */
-	struct list node;		    /* FIFO of waiting plans, or an entry's joiners */
+	struct cache_claim claim[TIER_CLASSES];
+	uint32_t pending;    /* victims whose source is not freed yet */
+	bool is_asleep;	     /* CACHE_STEP_WAIT was returned, wake() is due */
+	struct list node;    /* FIFO of waiting plans, or the joiners of another plan */
+	struct list joiners; /* plans that write the same key */
 };
 
 /** One step of a plan: move @source to tier @to, or delete it (to < 0). */
@@ -94,7 +107,7 @@ struct cache_step {
 
 enum cache_progress {
 	CACHE_STEP,	 /* *ret is to be run now */
-	CACHE_STEP_WAIT, /* nothing to hand out until a step ends: wake() comes when the stage is over */
+	CACHE_STEP_WAIT, /* nothing to hand out until bytes are freed, by this plan's steps or another's: wake() comes once */
 	CACHE_READY,	 /* all room is made: write now */
 };
 
@@ -104,7 +117,7 @@ enum cache_duty {
 	CACHE_DELETE, /* delete the bytes at *ret in their tier, then call cache_freed() with it */
 };
 
-/** cache_new() - reserve everything. Return: 0, -EINVAL (no tier, a granule of 0), -ENOMEM. */
+/** cache_new() - reserve everything. Return: 0, -EINVAL (no tier or entry, a granule that is no power of two), -ENOMEM. */
 int cache_new(const struct cache_setup *setup, struct cache **ret);
 void cache_free(struct cache *c);
 
@@ -119,11 +132,18 @@ enum cache_lookup cache_read_begin(struct cache *c, uint64_t key, struct cache_r
 enum cache_duty cache_read_end(struct cache *c, const struct cache_ref *ref, bool is_ok,
 			       struct cache_ref *ret);
 
-/** cache_write_begin() - place a new entry. plan->wake and ->owner are set; the rest is zero. Return: also in plan->outcome. */
+/**
+ * cache_write_begin() - place a new entry. plan->wake and ->owner are set; the rest is zero. Return: also in plan->outcome.
+ * Use the returned value: when it is WAITING or JOINED, plan->outcome may be changing already.
+ */
 enum cache_write cache_write_begin(struct cache *c, uint64_t key, uint64_t payload_bytes,
 				   struct cache_plan *plan);
 
-/** cache_plan_next() - the plan's next step, deepest source tier first; a stage starts when the one below it is over (all sources freed). */
+/**
+ * cache_plan_next() - the plan's next step, deepest source tier first; a move is handed out when its destination has room
+ * After CACHE_STEP_WAIT, call it again when wake() came. Steps handed out may run in parallel. CACHE_READY comes when every step
+ * of the plan has ended.
+ */
 enum cache_progress cache_plan_next(struct cache *c, struct cache_plan *plan, struct cache_step *ret);
 
 /**
@@ -135,18 +155,27 @@ enum cache_progress cache_plan_next(struct cache *c, struct cache_plan *plan, st
 enum cache_duty cache_step_done(struct cache *c, const struct cache_step *step, uint64_t location,
 				bool is_ok, struct cache_ref *ret);
 
-/** cache_freed() - the bytes at @ref (from a CACHE_DELETE duty or a delete step) are gone: give the space back, wake whom it helps. */
-void cache_freed(struct cache *c, const struct cache_ref *ref);
+/**
+ * cache_freed() - the bytes at @ref (from a CACHE_DELETE duty or a delete step) are gone: give the space back, wake whom it helps
+ * Return: CACHE_DELETE: the bytes at @ret must go too (the copy of an entry that was dropped while it moved). @ret may be @ref.
+ */
+enum cache_duty cache_freed(struct cache *c, const struct cache_ref *ref, struct cache_ref *ret);
 
-/** cache_write_done() - the write ended. Failed: its bytes are gone already. Wakes joiners. @location as above. */
+/**
+ * cache_write_done() - the write of a plan that is CACHE_READY ended (or was given up: not @is_ok). Failed: its bytes are gone
+ * already. Wakes joiners. @location as above.
+ */
 void cache_write_done(struct cache *c, struct cache_plan *plan, uint64_t location, bool is_ok);
 
-/** cache_cancel() - withdraw a plan whose outcome is WAITING or JOINED. No wake() comes after this returns. */
-void cache_cancel(struct cache *c, struct cache_plan *plan);
+/**
+ * cache_cancel() - withdraw a plan that waits or has joined; plans that joined it fail
+ * Return: true: withdrawn, no wake() came or comes. False: too late, wake() was called: look at plan->outcome and go on as usual.
+ */
+bool cache_cancel(struct cache *c, struct cache_plan *plan);
 
 struct cache_usage {
 	uint64_t entries;    /* readable entries whose home is this tier */
-	uint64_t used_bytes; /* footprints: entries, reservations, bytes not yet freed */
+	uint64_t used_bytes; /* footprints: entries, bytes not yet freed, room promised: the last may bring it above the limit */
 	uint64_t limit_bytes;
 };
 struct cache_usage cache_usage(struct cache *c, unsigned tier);

@@ -37,7 +37,7 @@ struct opt {
 	const char *short_name;	    /* "-nu", or NULL */
 	enum opt_type type;
 	size_t offset;		    /* offsetof() into the struct that the table's group fills */
-	double min, max;	    /* INT, REAL, SIZE: inclusive; min == max: unbounded */
+	double min, max;	    /* INT, REAL, SIZE: inclusive; min == max: unbounded; max may be INFINITY */
 	const char *def;	    /* default as text, parsed like a typed value; NULL: none (unset INT/REAL/SIZE are 0) */
 	const char *const *choices; /* CHOICE: NULL-terminated names */
 	const char *meta;	    /* name of the value in help: "N", "GiB", "DIR" */
@@ -71,7 +71,7 @@ struct opt_set {
 	size_t count;
 };
 
-/** opt_defaults() - fill every target with its defaults. Return: 0 or -ENOMEM. A bad default is an assert. */
+/** opt_defaults() - fill every target (which owns nothing yet) with its defaults. Return: 0 or -ENOMEM. A bad default is an assert. */
 int opt_defaults(const struct opt_set *set);
 
 /**

@@ -6,8 +6,8 @@
  * Must not know: entries, tiers, requests.
  *
  * An io belongs to one worker; only io_wake() may be called from elsewhere. Nothing completes inline: io_submit() queues,
- * io_reap() hands back. EINTR, EAGAIN and short transfers are continued inside and counted in op->retries; 16 attempts without
- * progress are -EIO... whatever the last error was; a read that meets the end of the file is -ENODATA.
+ * io_reap() hands back. EINTR, EAGAIN and short transfers are continued inside and counted in op->retries; after IO_ATTEMPTS_MAX
+ * attempts in a row without progress the last error is the result; a read that meets the end of the file is -ENODATA.
  */
 #pragma once
 
@@ -19,6 +19,8 @@
 #include "base/list.h"
 #include "base/str.h"
 #include "config/config.h"
+
+enum { IO_ATTEMPTS_MAX = 16 };
 
 enum io_kind {
 	IO_READ,      /* fd, offset, iov */
@@ -49,6 +51,7 @@ struct io_op {
 	/* the engine's */
 	struct list node;
 	uint64_t done_bytes;
+	uint32_t stalls; /* attempts in a row without progress */
 	struct iovec cursor[2];
 	/* the caller's */
 	void *owner;
@@ -86,7 +89,7 @@ void io_flush(struct io *io);
 unsigned io_reap(struct io *io, struct io_op **ret, unsigned max);
 /** io_wait() - block until something can be reaped, io_wake() was called, or @timeout_ns passed (UINT64_MAX: no limit). Spurious returns are fine. */
 void io_wait(struct io *io, uint64_t timeout_ns);
-/** io_wake() - make a present or the next io_wait() return. Threads: any. */
+/** io_wake() - make a present or the next io_wait() return. Threads: any; not from a signal handler. */
 void io_wake(struct io *io);
 uint32_t io_outstanding(const struct io *io);
 

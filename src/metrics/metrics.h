@@ -58,6 +58,9 @@ enum metric_part { PART_TOTAL, PART_DEVICE, PART_HOST, PARTS };
 	X(WORKER_CPU_NS, "CPU time of the workers in the window") \
 	X(READY_DELAY_NS, "time ready work waited for its worker, summed over loop turns")
 
+/* What is counted per QoS level. */
+enum metric_qos { QOS_OFFERED, QOS_ADMITTED, QOS_COMPLETED, QOS_CANCELLED, QOS_QUEUED_AT_END, QOS_VIOLATIONS, METRIC_QOS_COUNT };
+
 enum metric_counter {
 #define X(name, meaning) COUNT_##name,
 	METRIC_COUNTERS(X)
@@ -67,14 +70,12 @@ enum metric_counter {
 	COUNT_TIER_OPS_0 = COUNT_TIER_BYTES_0 + TIER_CLASSES * DIRECTIONS,
 	/* per QoS level: use COUNT_QOS() */
 	COUNT_QOS_0 = COUNT_TIER_OPS_0 + TIER_CLASSES * DIRECTIONS,
-	METRIC_COUNTER_COUNT = COUNT_QOS_0 + QOS_COUNT * 6,
+	METRIC_COUNTER_COUNT = COUNT_QOS_0 + QOS_COUNT * METRIC_QOS_COUNT,
 };
-
-enum metric_qos { QOS_OFFERED, QOS_ADMITTED, QOS_COMPLETED, QOS_CANCELLED, QOS_QUEUED_AT_END, QOS_VIOLATIONS };
 
 #define COUNT_TIER_BYTES(tier, dir) ((enum metric_counter)(COUNT_TIER_BYTES_0 + (int)(tier) * DIRECTIONS + (int)(dir)))
 #define COUNT_TIER_OPS(tier, dir)   ((enum metric_counter)(COUNT_TIER_OPS_0 + (int)(tier) * DIRECTIONS + (int)(dir)))
-#define COUNT_QOS(level, what)	    ((enum metric_counter)(COUNT_QOS_0 + (int)(level) * 6 + (int)(what)))
+#define COUNT_QOS(level, what)	    ((enum metric_counter)(COUNT_QOS_0 + (int)(level) * METRIC_QOS_COUNT + (int)(what)))
 
 /* Histograms, nanoseconds. */
 #define METRIC_HISTS(X) \
@@ -150,4 +151,5 @@ struct error_log {
 void error_log_init(struct error_log *log);
 /** error_log_add() - count one error. @name: its class; @first: used when the class is new. Threads: any. */
 void error_log_add(struct error_log *log, const char *name, const char *first);
+/** error_log_merge() - add @from, which nobody writes any more, to @to. Threads: any. */
 void error_log_merge(struct error_log *to, const struct error_log *from);

@@ -7,6 +7,7 @@
  */
 #pragma once
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -40,8 +41,10 @@ const struct model *model_find(const char *key);
 /** model_fallback() - the values a model takes that only a YAML file knows (32 layers, 4096, 32, 8, float16, MHA). */
 struct model model_fallback(const char *key);
 
-/** model_element_bytes() - float32 4, float16 and bfloat16 2, int8 and fp8 1, int4 reported as -EINVAL; any other name 2. */
+/** model_element_bytes() - float32 4, float16 and bfloat16 2, int8 and fp8 1, 4-bit types -EINVAL; any other name 2. */
 int model_element_bytes(const char *dtype, uint32_t *ret);
+/** model_dtype_known() - false for a name whose size model_element_bytes() only assumes. */
+bool model_dtype_known(const char *dtype);
 uint32_t model_head_dim(const struct model *m);
 
 /**
@@ -55,7 +58,7 @@ uint64_t model_bytes_per_token(const struct model *m);
 /**
  * model_check() - can this model be computed with?
  * @ret_field: [out] name of the field at fault
- * Return: 0; -EINVAL a zero where none may be, kv_heads > heads for GQA, or a product beyond 2^40 bytes per token.
+ * Return: 0; -EINVAL a zero where none may be, kv_heads > heads for GQA, or a product beyond 2^32 bytes per token.
  */
 int model_check(const struct model *m, const char **ret_field);
 

@@ -7,8 +7,8 @@
  * Must not know: tiers, files, requests.
  *
  * Every 512-byte block starts with a 16-byte stamp: an invertible mix of (key, generation, rank, block number), so that a
- * wrong block can be decoded into what it is instead. The rest is noise from a pool of 4 MiB, taken round-robin. With
- * PAYLOAD_FULL the 8 bytes after the stamp hold a hash of the rest of the block: only that finds a flipped payload bit.
+ * wrong block can be decoded into what it is instead. The rest is noise from a pool of 4 MiB, taken round-robin and XORed with
+ * the stamp. With PAYLOAD_FULL the 8 bytes after the stamp hold a hash of the rest of the block: only that finds a flipped payload bit.
  */
 #pragma once
 

@@ -49,9 +49,9 @@ struct tier_object {
 	uint64_t location; /* in for OPEN and DELETE, out of COMMIT */
 	/* the tier's own */
 	int fd;		   /* file */
-	uint64_t cursor;   /* ram: next page; chunks of one object are submitted in ascending order */
-	uint64_t cursor_offset;
-	uint64_t tail;
+	uint64_t cursor;   /* ram: page of the last chunk; chunks of one object are submitted in ascending order */
+	uint64_t cursor_offset; /* ram: where in the entry that page starts */
+	uint64_t chain;	   /* ram: first and last page */
 	char name[64];	   /* file */
 	void *header;	   /* file: page of the npy header while the first chunk is in flight */
 };
@@ -89,7 +89,7 @@ enum tier_caps {
 struct tier;
 struct tier_worker;
 
-/** What every tier implements. Instances are static const, listed in tier.c. Optional hooks may be NULL. */
+/** What every tier implements. Instances are static const, one per kind. Optional hooks may be NULL. */
 struct tier_ops {
 	const char *kind; /* "ram" ... */
 	/** worker_open: on the worker's thread, before the window. @io: the worker's queue, NULL for tiers that need none. 0 or -ENOMEM. */

@@ -1,0 +1,149 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * cache/internal.h - what the files of this room share: the entry, the tier's books, the index.
+ *
+ * Receives: nothing.  Gives: structs and small helpers.  Must not know: anything the public header does not.
+ * Everything here is guarded by cache->lock.
+ */
+#pragma once
+
+#include <pthread.h>
+#include <stddef.h>
+
+#include "base/attr.h"
+#include "base/mem.h"
+#include "cache/cache.h"
+
+#define NO_ENTRY UINT32_MAX
+
+/* What an entry is. Bytes exist (or are reserved) at entry->tier; while it moves also at entry->other. */
+enum entry_state {
+	ENTRY_FREE,	/* unused slot */
+	ENTRY_WAITING,	/* its plan is in the FIFO; no bytes anywhere */
+	ENTRY_WRITING,	/* reserved, not readable */
+	ENTRY_RESIDENT, /* readable; on its tier's LRU list unless pinned */
+	ENTRY_QUEUED,	/* victim to be moved to other; in its plan's list */
+	ENTRY_COPYING,	/* the move was handed out */
+	ENTRY_LEAVING,	/* copied: lives at tier; the source at other waits for its readers and its deletion */
+	ENTRY_DOOMED,	/* victim to be deleted; in its plan's list, then handed out */
+	ENTRY_DYING,	/* dropped: waits for its readers and its deletion */
+	ENTRY_STATES,
+};
+
+/* One entry, one cache line. */
+struct entry {
+	uint64_t key;
+	uint64_t payload_bytes;
+	uint64_t location;
+	struct cache_plan *plan; /* waiting, writing: the writer; victims: who made them leave; else NULL */
+	uint32_t prev, next;	 /* LRU list or a plan's victims */
+	uint32_t chain;		 /* index bucket, or free slots */
+	uint32_t generation;
+	uint32_t pins;	      /* readers at tier */
+	uint32_t source_pins; /* leaving: readers at other */
+	uint8_t state;	      /* enum entry_state */
+	uint8_t tier;
+	uint8_t other; /* queued, copying: destination; leaving: source */
+	bool is_dead;  /* queued, copying, leaving: dropped meanwhile, out of the index */
+} ATTR_CACHE_ALIGNED;
+
+_Static_assert(sizeof(struct entry) == 64, "an entry is one cache line");
+
+/* The books of one tier. */
+struct level {
+	struct cache_tier tier;
+	uint64_t target_bytes; /* thresholds, from setup */
+	uint64_t large_bytes;
+	uint64_t near_empty_bytes;
+	uint64_t bail_used_bytes;
+	uint64_t bail_required_bytes;
+
+	uint64_t used;	    /* footprints of bytes that are there and of promised room */
+	uint64_t outgoing;  /* part of used whose deletion is decided */
+	uint64_t freed;	    /* given back since the start; freed + used = promised since the start */
+	uint64_t lru_bytes; /* footprints on the list */
+	uint64_t entries;   /* readable ones */
+	uint32_t head, tail; /* LRU list, tail: most recent */
+	struct list claims;  /* promises whose room is not free yet, oldest first */
+};
+
+struct cache {
+	pthread_mutex_t lock;
+	struct level level[TIER_CLASSES];
+	unsigned level_count;
+	struct list fifo; /* plans that wait for the last tier */
+
+	struct entry *entries;
+	uint32_t entries_max;
+	uint32_t high_water; /* slots from here on were never used */
+	uint32_t free_slots; /* chain of used ones */
+	uint32_t generation;
+
+	uint32_t *buckets; /* entry + 1, 0: empty */
+	uint64_t bucket_count, bucket_mask, bucket_max;
+	uint32_t indexed; /* entries in the index */
+};
+
+static inline struct entry *entry_at(const struct cache *c, uint32_t i)
+{
+	return &c->entries[i];
+}
+
+static inline uint32_t entry_number(const struct cache *c, const struct entry *e)
+{
+	return (uint32_t)(e - c->entries);
+}
+
+static inline struct level *level_last(struct cache *c)
+{
+	return &c->level[c->level_count - 1];
+}
+
+static inline uint64_t footprint(const struct level *l, uint64_t payload_bytes)
+{
+	return l->tier.header_bytes + ALIGN_UP(payload_bytes, l->tier.granule_bytes);
+}
+
+static inline struct cache_ref entry_ref(const struct cache *c, const struct entry *e)
+{
+	return (struct cache_ref){
+		.entry = entry_number(c, e),
+		.generation = e->generation,
+		.key = e->key,
+		.payload_bytes = e->payload_bytes,
+		.location = e->location,
+		.tier = e->tier,
+	};
+}
+
+/* ---- LRU lists (cache.c) ---- */
+
+/** lru_push_recent() - @e is the last to be a victim of its tier now. */
+void lru_push_recent(struct cache *c, struct entry *e);
+/** lru_push_oldest() - @e is the next victim again. */
+void lru_push_oldest(struct cache *c, struct entry *e);
+void lru_remove(struct cache *c, struct entry *e);
+
+/* ---- index.c: linear hashing ---- */
+
+enum { INDEX_BUCKETS_MIN = 1024, INDEX_BUCKETS_PER_ENTRY = 2 };
+
+/** index_find() - NULL when absent. */
+struct entry *index_find(const struct cache *c, uint64_t key);
+void index_insert(struct cache *c, struct entry *e);
+void index_remove(struct cache *c, struct entry *e);
+
+/* ---- plan.c: making room ---- */
+
+/** plan_place() - make the plan for tier @t: victims, promises, target. All or nothing. */
+bool plan_place(struct cache *c, struct cache_plan *plan, unsigned t);
+/** plan_retry_waiting() - plan the FIFO's head, and the next, as long as there is room. */
+void plan_retry_waiting(struct cache *c);
+/** plan_can_advance() - would cache_plan_next() hand out something else than CACHE_STEP_WAIT? */
+bool plan_can_advance(const struct cache *c, const struct cache_plan *plan);
+/** plan_victim_gone() - the source of @e is free. */
+void plan_victim_gone(struct cache *c, struct entry *e);
+/** level_release() - @bytes of tier @t are free; wakes the plans they were promised to. */
+void level_release(struct cache *c, unsigned t, uint64_t bytes);
+/** level_fits() - may @bytes be promised when @committed are kept? */
+bool level_fits(const struct cache *c, const struct level *l, uint64_t committed, uint64_t bytes);

@@ -1,0 +1,145 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * cmd/cmd.h - one invocation of mlpstorage: which command, with which options, and how it talks.
+ *
+ * Receives: the argument vector.  Gives: exit codes, lines on the terminal.
+ * Must not know: how the engine works.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <time.h>
+
+#include "base/err.h"
+#include "config/config.h"
+#include "config/opt.h"
+#include "record/record.h"
+
+#ifndef MLPSTORAGE_VERSION
+# error "the build names the version"
+#endif
+
+enum cmd_color { CMD_COLOR_AUTO, CMD_COLOR_ALWAYS, CMD_COLOR_NEVER };
+
+/** Options that every benchmark has. */
+struct cmd_universal {
+	char *results_dir;
+	int64_t loops;
+	char *config_file;
+	bool what_if;
+	bool skip_validation;
+	bool quiet;
+	bool verbose;
+	bool debug;
+	int stream_log_level; /* index into the names of the option's row */
+	int color;            /* enum cmd_color */
+};
+
+/** Options of kvcache that are not the engine's. */
+struct cmd_kvcache {
+	char *bin_path;
+};
+
+/** Sets of options; a command names the ones it takes. */
+enum cmd_group {
+	CMD_GROUP_ENGINE = 1 << 0, /* every option of kv-cache */
+	CMD_GROUP_SIZE = 1 << 1,   /* those of kv-cache that say how large things are */
+	CMD_GROUP_PROGRAM = 1 << 2,
+	CMD_GROUP_UNIVERSAL = 1 << 3,
+};
+
+enum { CMD_GROUPS_MAX = 4 };
+
+struct cmd_invocation;
+
+/** A row of the table of commands in main.c. */
+struct cmd_command {
+	const char *program; /* "kvcache" */
+	const char *name;    /* "run" */
+	const char *help;
+	unsigned groups; /* enum cmd_group */
+	/** What more than one option decides, added to @problems. Return: 0 or -ENOMEM. */
+	int (*check)(struct cmd_invocation *inv, struct problems *problems);
+	/**
+	 * Do it once. Messages are written where they arise.
+	 * Return: the program's exit code.
+	 */
+	int (*run)(struct cmd_invocation *inv);
+};
+
+struct cmd_invocation {
+	const struct cmd_command *command;
+	const char *command_line;    /* as typed, shell-quoted */
+	struct opt_group engine_all; /* every row, whatever the command takes: holds the defaults */
+	struct opt_group engine;     /* the rows that the command takes; target: &config.opt */
+	struct opt_group groups[CMD_GROUPS_MAX];
+	struct opt_set set; /* of groups */
+	struct cmd_universal universal;
+	struct cmd_kvcache kvcache;
+	struct config config;
+};
+
+/* options.c */
+
+/**
+ * cmd_options_init() - the command's option groups with their defaults
+ * Return: 0 or -ENOMEM. cmd_options_release() after, in any case; @inv must be zeroed but for
+ * command.
+ */
+int cmd_options_init(struct cmd_invocation *inv);
+void cmd_options_release(struct cmd_invocation *inv);
+
+/**
+ * cmd_options_parse() - typed options, then the --config-file under them
+ * @help: [out] true: help was asked for, nothing else matters
+ * Return: 0 (look at @problems->count) or -ENOMEM.
+ */
+int cmd_options_parse(struct cmd_invocation *inv, int argc, char *const *argv,
+		      struct problems *problems, bool *help);
+
+/** cmd_log_init() - log threshold and colour as the universal options ask; NULL: their defaults. */
+void cmd_log_init(const struct cmd_universal *u);
+
+/** cmd_is_refused() - is this the name of a command that exists elsewhere but not in this version?
+ */
+bool cmd_is_refused(const char *name);
+
+/* report.c */
+
+/** cmd_report() - one error as a log line with its suggestion. Return: its exit code. */
+int cmd_report(const struct error *err);
+/** cmd_report_all() - several. Return: the exit code of the first. */
+int cmd_report_all(const struct problems *problems);
+/** cmd_stage() - "Stage 2/4: text...". */
+void cmd_stage(unsigned stage, unsigned count, const char *text);
+
+/* run_record.c */
+
+/** cmd_record_open() - the run directory of this invocation, with the options echoed. As
+ * record_open(). */
+int cmd_record_open(const struct cmd_invocation *inv, const char *benchmark, const char *model,
+		    struct record **ret, struct error *err);
+
+/**
+ * cmd_record_write() - as record_write(), errors reported; with --verbose a final text also goes to
+ * standard output
+ * @code: the exit code so far; -1 while it runs
+ * Return: @code, or the exit code of the failure where @code was EXIT_OK or -1 (then -1 stands for
+ * "written").
+ */
+int cmd_record_write(const struct cmd_invocation *inv, struct record *r, enum record_status status,
+		     int code, double runtime_s);
+
+/* kvcache.c: what its two commands share */
+
+int cmd_kvcache_check(struct cmd_invocation *inv, struct problems *problems);
+/**
+ * cmd_kvcache_record() - open the record of either command with what kvcache adds to the metadata
+ * @ret_cache_dir: [out] effective cache directory: the user's, else <run dir>/kvcache_data (free())
+ * Return: EXIT_OK, or reported and a code. record_free() after.
+ */
+int cmd_kvcache_record(struct cmd_invocation *inv, struct record **ret, char **ret_cache_dir);
+
+int cmd_kvcache_run(struct cmd_invocation *inv);
+int cmd_kvcache_datasize(struct cmd_invocation *inv);

@@ -1,0 +1,243 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * mlpstorage kvcache datasize: how large the KV cache of a workload is.
+ *
+ * What a user touches while a conversation lasts is the entries of its turns so far. A request
+ * draws its context evenly from max(1, C / divisor)..C, where C is the user's own, drawn evenly
+ * from its template's range. A conversation ends after each turn with one probability, so that the
+ * turn met at any moment has the geometric distribution, cut at the longest conversation.
+ */
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/log.h"
+#include "base/mem.h"
+#include "cluster/host.h"
+#include "cmd/cmd.h"
+
+#define GIB 1073741824.0
+#define MIB 1048576.0
+
+/* Shares of the working set that the reference recommends for each tier. */
+#define GPU_SHARE     0.2
+#define CPU_SHARE     0.5
+#define STORAGE_SHARE 2.0
+
+/* The reference's table, kept for comparison: it is 20 to 64 times too small. */
+static const struct old_model {
+	const char *model;
+	uint32_t bytes_per_token;
+	uint32_t tokens;
+} old_models[] = {
+	{"tiny-1b", 768, 2048},
+	{"mistral-7b", 4096, 4096},
+	{"llama2-7b", 8192, 4096},
+	{"llama3.1-8b", 4096, 8192},
+	{"llama3.1-70b-instruct", 16384, 8192},
+};
+static const struct old_model old_fallback = {"", 4096, 4096};
+
+/* One column of the table; bytes. 0: not told. */
+struct estimate {
+	double bytes_per_token;
+	double tokens;
+	double entry_bytes;
+	double entry_max_bytes;
+	double entries_per_user;
+	double user_bytes;
+	double all_bytes;
+	double gpu_bytes;
+	double cpu_bytes;
+	double storage_bytes;
+};
+
+/* Mean of randint(max(1, c / divisor), c) over c in min..max. */
+static double mean_draw(uint32_t min, uint32_t max, uint32_t divisor)
+{
+	double sum = 0;
+	for (uint64_t c = min; c <= max; c++)
+		sum += ((double)MAX(1, c / divisor) + (double)c) / 2;
+	return sum / ((double)max - min + 1);
+}
+
+static double mean_context(const struct config_workload *w)
+{
+	double sum = 0;
+	for (uint32_t i = 0; i < w->template_count; i++)
+		sum += mean_draw(w->templates[i].context_min, w->templates[i].context_max,
+				 w->context_min_divisor);
+	return sum / w->template_count;
+}
+
+static uint32_t max_context(const struct config_workload *w)
+{
+	uint32_t max = 0;
+	for (uint32_t i = 0; i < w->template_count; i++)
+		max = MAX(max, w->templates[i].context_max);
+	return max;
+}
+
+/* Mean number of entries that a turn may read or write: all turns so far, or the last two. */
+static double mean_entries(const struct config_workload *w)
+{
+	double weight = 1;
+	double weights = 0;
+	double sum = 0;
+	for (uint32_t turn = 1; turn <= w->max_turns_per_conversation; turn++) {
+		uint32_t live = w->multi_turn_last_only ? MIN(turn, 2) : turn;
+		sum += weight * live;
+		weights += weight;
+		weight *= 1 - w->end_conversation_probability;
+	}
+	return sum / weights;
+}
+
+static void add_tiers(struct estimate *e, const struct config_options *opt)
+{
+	e->gpu_bytes = MAX(opt->gpu_mem_gib * GIB, e->all_bytes * GPU_SHARE);
+	e->cpu_bytes = MAX(opt->cpu_mem_gib * GIB, e->all_bytes * CPU_SHARE);
+	e->storage_bytes = e->all_bytes * STORAGE_SHARE;
+}
+
+static struct estimate estimate_true(const struct config *cfg)
+{
+	const struct config_workload *w = &cfg->workload;
+	struct estimate e = {
+		.bytes_per_token = (double)cfg->bytes_per_token,
+		.tokens = mean_context(w),
+		.entry_max_bytes = (double)config_entry_bytes(cfg, max_context(w)),
+		.entries_per_user = mean_entries(w),
+	};
+	e.entry_bytes = e.bytes_per_token * e.tokens;
+	e.user_bytes = e.entry_bytes * e.entries_per_user;
+	e.all_bytes = e.user_bytes * (double)cfg->opt.num_users;
+	add_tiers(&e, &cfg->opt);
+	return e;
+}
+
+static struct estimate estimate_old(const struct config *cfg)
+{
+	const struct old_model *m = &old_fallback;
+	for (size_t i = 0; i < ARRAY_LEN(old_models); i++)
+		if (!strcmp(old_models[i].model, cfg->opt.model))
+			m = &old_models[i];
+	struct estimate e = {
+		.bytes_per_token = m->bytes_per_token,
+		.tokens = m->tokens,
+		.user_bytes = (double)m->bytes_per_token * m->tokens,
+	};
+	e.all_bytes = e.user_bytes * (double)cfg->opt.num_users;
+	add_tiers(&e, &cfg->opt);
+	return e;
+}
+
+enum unit { UNIT_COUNT, UNIT_MIB, UNIT_GIB };
+
+/* The rows of the table, and the keys under which the metadata repeats them. */
+static const struct {
+	const char *label;
+	const char *key;
+	size_t offset;
+	enum unit unit;
+} rows[] = {
+	{"Bytes per token", "bytes_per_token", offsetof(struct estimate, bytes_per_token),
+	 UNIT_COUNT},
+	{"Tokens of an entry, mean", "tokens", offsetof(struct estimate, tokens), UNIT_COUNT},
+	{"Entry, mean", "entry_bytes", offsetof(struct estimate, entry_bytes), UNIT_MIB},
+	{"Entry, largest", "entry_max_bytes", offsetof(struct estimate, entry_max_bytes), UNIT_MIB},
+	{"Entries of a conversation, mean", "entries_per_user",
+	 offsetof(struct estimate, entries_per_user), UNIT_COUNT},
+	{"Working set, one user", "user_bytes", offsetof(struct estimate, user_bytes), UNIT_MIB},
+	{"Working set, all users", "all_bytes", offsetof(struct estimate, all_bytes), UNIT_GIB},
+	{"Recommended GPU memory", "gpu_bytes", offsetof(struct estimate, gpu_bytes), UNIT_GIB},
+	{"Recommended CPU memory", "cpu_bytes", offsetof(struct estimate, cpu_bytes), UNIT_GIB},
+	{"Recommended storage", "storage_bytes", offsetof(struct estimate, storage_bytes),
+	 UNIT_GIB},
+};
+
+static double value_of(const struct estimate *e, size_t row)
+{
+	return *(const double *)(const void *)((const char *)e + rows[row].offset);
+}
+
+static void print_value(double value, enum unit unit)
+{
+	char text[32] = "-";
+	if (value > 0 && unit == UNIT_COUNT)
+		snprintf(text, sizeof(text), "%.*f", value < 100 ? 1 : 0, value);
+	else if (value > 0)
+		snprintf(text, sizeof(text), unit == UNIT_MIB ? "%.2f MiB" : "%.1f GiB",
+			 value / (unit == UNIT_MIB ? MIB : GIB));
+	printf("%18s", text);
+}
+
+static void print_table(const struct config *cfg, const struct estimate *now,
+			const struct estimate *old)
+{
+	printf("KV cache of %s, %" PRId64 " users, workload %s\n\n%-33s%18s%18s\n", cfg->opt.model,
+	       cfg->opt.num_users, cfg->workload.name, "", "true", "reference (old)");
+	for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+		printf("%-33s", rows[i].label);
+		print_value(value_of(now, i), rows[i].unit);
+		print_value(value_of(old, i), rows[i].unit);
+		putchar('\n');
+	}
+	puts("\nTrue: from the model's layers and the workload's own draws. Reference (old): the figures of the\n"
+	     "reference's datasize, which counts one entry per user and too few bytes per token.");
+}
+
+/* Free space where the cache would be, against the true working set. */
+static void check_space(const struct cmd_invocation *inv, struct record *r, const char *cache_dir,
+			const struct estimate *now)
+{
+	struct fs_facts fs;
+	if (inv->universal.skip_validation)
+		return;
+	int rc = fs_facts_read("", cache_dir, &fs);
+	if (rc) {
+		log_warning("cannot tell the free space of %s: %s", cache_dir, strerror(-rc));
+		return;
+	}
+	printf("\nFree space for %s: %.1f GiB of %.1f GiB (%s)\n", cache_dir,
+	       (double)fs.available_bytes / GIB, (double)fs.total_bytes / GIB, fs.type);
+	record_set(r, "cache_dir_available_bytes", json_integer((json_int_t)fs.available_bytes));
+	if ((double)fs.available_bytes < now->all_bytes)
+		log_warning("the working set of %.1f GiB does not fit there: what is not in memory "
+			    "will be evicted before it is read again",
+			    now->all_bytes / GIB);
+}
+
+static json_t *estimate_json(const struct estimate *e)
+{
+	json_t *all = json_object();
+	for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+		double value = value_of(e, i);
+		json_object_set_new(all, rows[i].key, value > 0 ? json_real(value) : json_null());
+	}
+	return all;
+}
+
+int cmd_kvcache_datasize(struct cmd_invocation *inv)
+{
+	struct record *r = NULL;
+	CLEANUP_FREE char *cache_dir = NULL;
+	const struct config *cfg = &inv->config;
+	int code = cmd_kvcache_record(inv, &r, &cache_dir);
+	if (code)
+		return code;
+	for (size_t i = 0; i < cfg->notices.count; i++)
+		log_info("%s", cfg->notices.v[i]);
+	struct estimate now = estimate_true(cfg);
+	struct estimate old = estimate_old(cfg);
+	print_table(cfg, &now, &old);
+	check_space(inv, r, cache_dir, &now);
+	fflush(stdout);
+	record_set(r, "datasize",
+		   json_pack("{so, so}", "true", estimate_json(&now), "reference",
+			     estimate_json(&old)));
+	code = cmd_record_write(inv, r, inv->universal.what_if ? RECORD_WHAT_IF : RECORD_COMPLETE,
+				EXIT_OK, 0);
+	record_free(r);
+	return code;
+}

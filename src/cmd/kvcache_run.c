@@ -1,0 +1,400 @@
+// SPDX-License-Identifier: Apache-2.0
+/* mlpstorage kvcache run: find the engine, start it, and keep what it says. */
+#include <fcntl.h>
+#include <ftw.h>
+#include <inttypes.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/file.h"
+#include "base/log.h"
+#include "cluster/host.h"
+#include "cmd/cmd.h"
+#include "launch/launch.h"
+
+enum { RUN_STAGES = 4, RESULT_FILE_MAX = 1 << 30 };
+
+#define GIB                1073741824.0
+#define MEMORY_RESERVE_GIB 1.0 /* left to everybody else; the engine keeps the same distance */
+
+/* One run from its options to its record. */
+struct kvcache_run {
+	struct cmd_invocation *inv;
+	struct launch_program engine;
+	struct record *record;
+	char *cache_dir;
+	char *result_path, *stdout_path, *stderr_path;
+	struct strlist argv;
+	struct str command; /* argv as text */
+	struct launch_result ended;
+};
+
+static int report_memory(void)
+{
+	return cmd_report(&(struct error){.code = ERR_INTERNAL, .message = "out of memory"});
+}
+
+static void run_release(struct kvcache_run *run)
+{
+	launch_program_release(&run->engine);
+	record_free(run->record);
+	free(run->cache_dir);
+	free(run->result_path);
+	free(run->stdout_path);
+	free(run->stderr_path);
+	strlist_release(&run->argv);
+	str_release(&run->command);
+}
+
+/* Options that lead the engine's command line, in the order that other tools know. */
+static const char *const leading[] = {
+	"--model",      "--num-users",       "--duration",           "--gpu-mem-gb",
+	"--cpu-mem-gb", "--generation-mode", "--performance-profile"};
+
+/* Options that this program decides; a given value has been seen to elsewhere. */
+static const char *const decided[] = {"--cache-dir", "--output"};
+
+static bool is_among(const char *name, const char *const *names, size_t count)
+{
+	for (size_t i = 0; i < count; i++)
+		if (!strcmp(names[i], name))
+			return true;
+	return false;
+}
+
+static int add_leading(const struct opt_group *group, struct strlist *argv)
+{
+	struct opt_set set = {.groups = group, .count = 1};
+	int rc = 0;
+	for (size_t i = 0; !rc && i < ARRAY_LEN(leading); i++) {
+		const struct opt_group *found;
+		size_t index;
+		if (opt_find(&set, leading[i], &found, &index))
+			rc = opt_to_argv(found, index, argv);
+	}
+	return rc;
+}
+
+static int add_others(const struct opt_group *group, struct strlist *argv)
+{
+	int rc = 0;
+	for (size_t i = 0; !rc && i < group->count; i++) {
+		const char *name = group->opts[i].name;
+		if (group->source[i] != OPT_FROM_DEFAULT &&
+		    !is_among(name, leading, ARRAY_LEN(leading)) &&
+		    !is_among(name, decided, ARRAY_LEN(decided)))
+			rc = opt_to_argv(group, i, argv);
+	}
+	return rc;
+}
+
+static int add_pair(struct strlist *argv, const char *name, const char *value)
+{
+	int rc = strlist_add(argv, name);
+	return rc ? rc : strlist_add(argv, value);
+}
+
+static int build_argv(struct kvcache_run *run)
+{
+	const struct opt_group *options = &run->inv->engine;
+	struct strlist *argv = &run->argv;
+	int rc = strlist_copy(argv, &run->engine.argv);
+	if (!rc)
+		rc = add_leading(options, argv);
+	if (!rc)
+		rc = add_pair(argv, "--cache-dir", run->cache_dir);
+	if (!rc)
+		rc = add_pair(argv, "--output", run->result_path);
+	if (!rc)
+		rc = add_others(options, argv);
+	if (!rc && run->inv->universal.quiet && run->engine.is_ours)
+		rc = strlist_add(argv, "--quiet");
+	launch_command_text(argv, &run->command);
+	return rc ? rc : run->command.rc;
+}
+
+/* In what-if nothing is started, so that a missing engine is worth a warning only. */
+static int find_engine(struct kvcache_run *run)
+{
+	const char *given = run->inv->kvcache.bin_path;
+	struct error err = {0};
+	CLEANUP_FREE char *self_dir = launch_self_dir();
+	int rc = launch_find_engine(given, self_dir, getenv("PATH"), &run->engine, &err);
+	if (!rc)
+		return EXIT_OK;
+	if (rc == -ENOMEM)
+		return report_memory();
+	if (given || !run->inv->universal.what_if)
+		return cmd_report(&err);
+	log_warning("[E%d] %s", (int)err.code, err.message);
+	run->engine.origin = "not found";
+	run->engine.is_ours = true;
+	return strlist_add(&run->engine.argv, "kv-cache") ? report_memory() : EXIT_OK;
+}
+
+/* A memory tier that does not fit would be found out by the engine too, but after a run directory
+ * was made. */
+static int check_memory(const struct cmd_invocation *inv)
+{
+	uint64_t available;
+	struct error err = {0};
+	double asked = inv->config.opt.cpu_mem_gib;
+	if (inv->universal.skip_validation || inv->config.opt.simulate ||
+	    host_mem_available("", &available))
+		return EXIT_OK;
+	double fits = (double)available / GIB - MEMORY_RESERVE_GIB;
+	if (asked <= 0 || asked <= fits)
+		return EXIT_OK;
+	error_set(&err, -ENOMEM, ERR_FS_FULL,
+		  "--cpu-mem-gb %g: this machine has %.1f GiB of memory free", asked,
+		  (double)available / GIB);
+	error_hint(&err, "--cpu-mem-gb %d fits", fits >= 1 ? (int)fits : 0);
+	if (!inv->universal.what_if)
+		return cmd_report(&err);
+	log_warning("[E%d] %s", (int)err.code, err.message);
+	return EXIT_OK;
+}
+
+static void record_engine(struct kvcache_run *run, json_t *exit_status, json_t *signal)
+{
+	record_set(run->record, "kvcache_engine",
+		   json_pack("{so, ss, so, so}", "path", record_string(run->engine.path), "found",
+			     run->engine.origin, "exit_status", exit_status, "signal", signal));
+}
+
+/* The run directory and everything that depends on its name. */
+static int open_run(struct kvcache_run *run)
+{
+	struct host_facts facts;
+	int code = cmd_kvcache_record(run->inv, &run->record, &run->cache_dir);
+	if (code)
+		return code;
+	const char *stamp = record_stamp(run->record);
+	run->result_path = record_path(run->record, "kvcache_results_%s.json", stamp);
+	run->stdout_path = record_path(run->record, "kvcache_%s.stdout.log", stamp);
+	run->stderr_path = record_path(run->record, "kvcache_%s.stderr.log", stamp);
+	if (!run->result_path || !run->stdout_path || !run->stderr_path || build_argv(run))
+		return report_memory();
+	if (!host_facts_read("", &facts))
+		record_system_info(run->record, &facts);
+	record_engine(run, json_null(), json_null());
+	log_status("Run directory: %s", record_dir(run->record));
+	return EXIT_OK;
+}
+
+static int what_if(struct kvcache_run *run)
+{
+	record_command(run->record, str_text(&run->command), NULL, NULL);
+	log_info("The engine would be %s (%s)", run->engine.argv.v[run->engine.argv.count - 1],
+		 run->engine.origin);
+	puts(str_text(&run->command));
+	fflush(stdout);
+	return cmd_record_write(run->inv, run->record, RECORD_WHAT_IF, EXIT_OK, 0);
+}
+
+static int remove_one(const char *path, const struct stat *st, int type, struct FTW *where)
+{
+	(void)st;
+	(void)type;
+	(void)where;
+	return remove(path);
+}
+
+/* Only the directory below the run directory is ours to remove; a user's keeps its files. */
+static void remove_cache(const struct kvcache_run *run)
+{
+	if (run->inv->config.opt.cache_dir)
+		return;
+	if (nftw(run->cache_dir, remove_one, 16, FTW_DEPTH | FTW_PHYS) && errno != ENOENT)
+		log_warning("cannot remove %s: %s", run->cache_dir, strerror(errno));
+}
+
+/* A --output of the user's gets a copy: the run directory stays complete. */
+static int copy_result(const struct kvcache_run *run)
+{
+	const char *to = run->inv->config.opt.output;
+	CLEANUP_STR struct str text = {0};
+	struct error err = {0};
+	if (!to || access(run->result_path, F_OK))
+		return EXIT_OK;
+	int rc = file_read(run->result_path, RESULT_FILE_MAX, &text);
+	if (!rc)
+		rc = file_write_atomic(to, str_text(&text), text.len);
+	if (!rc)
+		return EXIT_OK;
+	error_set(&err, rc, ERR_FS_PERMISSION, "--output: cannot copy the result to %s: %s", to,
+		  strerror(-rc));
+	error_hint(&err, "it is in %s", run->result_path);
+	return cmd_report(&err);
+}
+
+static int fail(const struct kvcache_run *run, enum err_code code, const char *why)
+{
+	struct error err = {0};
+	error_set(&err, 0, code, "%s", why);
+	error_hint(&err, "what it said is in %s", run->stderr_path);
+	return cmd_report(&err);
+}
+
+/* How the engine ended, as this program's exit code. */
+static int judge_end(const struct kvcache_run *run)
+{
+	const struct launch_result *end = &run->ended;
+	char why[128];
+	if (end->stop_signal || end->exit_status == EXIT_INTERRUPTED)
+		return fail(run, ERR_RUN_INTERRUPTED,
+			    end->is_killed ? "interrupted twice: the engine was killed"
+					   : "interrupted: the result covers a part of the run");
+	if (end->end_signal) {
+		snprintf(why, sizeof(why), "the engine was ended by signal %d (%s)%s",
+			 end->end_signal, strsignal(end->end_signal),
+			 end->end_signal == SIGKILL ? ", perhaps for want of memory" : "");
+		return fail(run, ERR_RUN_FAILED, why);
+	}
+	if (end->exit_status == EXIT_OK)
+		return EXIT_OK;
+	if (end->exit_status == EXIT_NOT_VALID)
+		return fail(run, ERR_RUN_FAILED, "the engine ran, but its result is not valid");
+	snprintf(why, sizeof(why), "the engine ended with exit status %d", end->exit_status);
+	int code = fail(run, ERR_RUN_FAILED, why);
+	if (end->exit_status == EXIT_USAGE || end->exit_status == EXIT_ENVIRONMENT)
+		return end->exit_status;
+	return code;
+}
+
+static void show_metrics(const struct record_outcome *outcome)
+{
+	static const struct {
+		const char *key;
+		const char *label;
+	} lines[] = {
+		{"total_requests", "Requests"},
+		{"avg_latency_ms", "Mean latency, ms"},
+		{"p99_latency_ms", "P99 latency, ms"},
+		{"throughput_req_per_sec", "Requests per second"},
+		{"storage_throughput_mbps", "Storage throughput, MB/s"},
+	};
+	json_t *passed = json_object_get(outcome->metrics, "overall_passed");
+	if (json_is_boolean(passed))
+		log_status("Assessment: %s", json_is_true(passed) ? "passed" : "not passed");
+	for (size_t i = 0; i < ARRAY_LEN(lines); i++) {
+		json_t *value = json_object_get(outcome->metrics, lines[i].key);
+		if (json_is_number(value))
+			log_info("%s: %.2f", lines[i].label, json_number_value(value));
+	}
+}
+
+/* The numbers go into the metadata whatever the end; whether they are missed depends on it. */
+static int take_outcome(struct kvcache_run *run, int code)
+{
+	struct record_outcome outcome = {0};
+	struct error err = {0};
+	int rc = record_outcome_read(run->result_path, (double)run->inv->config.opt.duration_s,
+				     &outcome, &err);
+	if (rc) {
+		log_debug("%s", err.message);
+		return code == EXIT_OK ? cmd_report(&err) : code;
+	}
+	record_set(run->record, "kvcache_metrics", json_incref(outcome.metrics));
+	show_metrics(&outcome);
+	if (code == EXIT_OK && !outcome.has_verdict && !(outcome.completed > 0))
+		code = fail(run, ERR_RUN_FAILED, "the engine completed no request");
+	record_outcome_release(&outcome);
+	return code;
+}
+
+static enum record_status status_of(int code)
+{
+	if (code == EXIT_OK)
+		return RECORD_COMPLETE;
+	return code == EXIT_INTERRUPTED ? RECORD_INTERRUPTED : RECORD_FAILED;
+}
+
+/* Run the engine to its end. Return: exit code; everything is said and recorded but the metadata's
+ * last writing. */
+static int run_engine(struct kvcache_run *run)
+{
+	struct error err = {0};
+	struct launch_request request = {
+		.argv = &run->argv,
+		.stdout_path = run->stdout_path,
+		.stderr_path = run->stderr_path,
+		.stdout_fd = STDOUT_FILENO,
+		.stderr_fd = STDERR_FILENO,
+	};
+	log_status("Running for %" PRId64 " s", run->inv->config.opt.duration_s);
+	log_status("Model: %s, users: %" PRId64, run->inv->config.opt.model,
+		   run->inv->config.opt.num_users);
+	if (launch_run(&request, &run->ended, &err))
+		return cmd_report(&err);
+	if (run->ended.is_log_partial)
+		log_warning("the output files in %s are not complete", record_dir(run->record));
+	record_engine(run,
+		      run->ended.exit_status < 0 ? json_null()
+						 : json_integer(run->ended.exit_status),
+		      run->ended.end_signal ? json_integer(run->ended.end_signal) : json_null());
+	cmd_stage(4, RUN_STAGES, "Processing results");
+	int code = take_outcome(run, judge_end(run));
+	int copied = copy_result(run);
+	return code ? code : copied;
+}
+
+/* A run directory in which nothing could be written is not left behind. */
+static int first_write(struct kvcache_run *run)
+{
+	int code = cmd_record_write(run->inv, run->record, RECORD_RUNNING, -1, 0);
+	if (code < 0)
+		return EXIT_OK;
+	rmdir(record_dir(run->record));
+	return code;
+}
+
+/* Signals wait from before the first metadata to after the last, so that no run is left in state
+ * "running". */
+static int start_and_record(struct kvcache_run *run)
+{
+	sigset_t old;
+	launch_signals_hold(&old);
+	record_command(run->record, str_text(&run->command), run->stdout_path, run->stderr_path);
+	int code = first_write(run);
+	if (!code) {
+		cmd_stage(3, RUN_STAGES, "Running benchmark");
+		if (!run->inv->config.opt.cache_dir)
+			mkdir(run->cache_dir, 0777); /* a failure is the engine's to report */
+		code = run_engine(run);
+		code = cmd_record_write(run->inv, run->record, status_of(code), code,
+					run->ended.runtime_s);
+	}
+	launch_signals_release(&old);
+	remove_cache(run); /* may take long, and may be interrupted */
+	return code;
+}
+
+static int run_once(struct kvcache_run *run)
+{
+	cmd_stage(1, RUN_STAGES, "Validating environment");
+	int code = find_engine(run);
+	if (!code)
+		code = check_memory(run->inv);
+	if (code)
+		return code;
+	cmd_stage(2, RUN_STAGES, "Collecting cluster info");
+	code = open_run(run);
+	if (code)
+		return code;
+	if (run->inv->universal.what_if)
+		return what_if(run);
+	code = start_and_record(run);
+	if (code == EXIT_OK)
+		log_line(LOG_RESULT, "Result: %s", run->result_path);
+	return code;
+}
+
+int cmd_kvcache_run(struct cmd_invocation *inv)
+{
+	struct kvcache_run run = {.inv = inv};
+	int code = run_once(&run);
+	run_release(&run);
+	return code;
+}

@@ -1,0 +1,393 @@
+// SPDX-License-Identifier: Apache-2.0
+/* Options of mlpstorage's commands: which groups a command has, what is refused, and the override
+ * file. */
+#include <string.h>
+#include <unistd.h>
+
+#include "base/file.h"
+#include "base/log.h"
+#include "cmd/cmd.h"
+#include "config/yaml.h"
+
+static const char *const level_names[] = {"DEBUG", "VERBOSEST", "VERBOSER", "VERBOSE",
+					  "INFO",  "STATUS",    "WARNING",  "RESULT",
+					  "ERROR", "CRITICAL",  NULL};
+static const char *const color_names[] = {"auto", "always", "never", NULL};
+
+#define FIELD(name) .offset = offsetof(struct cmd_universal, name)
+
+/* clang-format off */
+static const struct opt universal_table[] = {
+	{"--results-dir", "-rd", OPT_TEXT, FIELD(results_dir), .meta = "DIR",
+	 .help = "root of the run directories; without it mlperf_storage_results in $TMPDIR or /tmp"},
+	{"--config-file", "-c", OPT_TEXT, FIELD(config_file), .meta = "FILE",
+	 .help = "YAML file with values for options that are not typed, as in \"num_users: 50\""},
+	{"--loops", NULL, OPT_INT, FIELD(loops), .min = 1, .max = 1e6, .def = "1", .meta = "N",
+	 .help = "do it this many times, stopping at the first failure"},
+	{"--what-if", NULL, OPT_FLAG, FIELD(what_if),
+	 .help = "show what would be started, and start nothing"},
+	{"--skip-validation", NULL, OPT_FLAG, FIELD(skip_validation),
+	 .help = "do not check first whether this machine has room for it"},
+	{"--quiet", NULL, OPT_FLAG, FIELD(quiet),
+	 .help = "no status lines here, no progress from the engine"},
+	{"--verbose", NULL, OPT_FLAG, FIELD(verbose),
+	 .help = "more messages, and the metadata on standard output"},
+	{"--debug", NULL, OPT_FLAG, FIELD(debug), .help = "every message"},
+	{"--stream-log-level", NULL, OPT_CHOICE, FIELD(stream_log_level), .def = "INFO",
+	 .choices = level_names, .meta = "LEVEL", .help = "least severe messages to show"},
+	{"--color", NULL, OPT_CHOICE, FIELD(color), .def = "auto", .choices = color_names, .meta = "WHEN",
+	 .help = "colour of messages; auto: on a terminal, unless NO_COLOR is set"},
+};
+
+static const struct opt program_table[] = {
+	{"--kvcache-bin-path", NULL, OPT_TEXT, .offset = offsetof(struct cmd_kvcache, bin_path), .meta = "FILE",
+	 .help = "engine to run instead of the kv-cache that comes with mlpstorage; FILE.py is run by python3"},
+};
+/* clang-format on */
+
+/* Rows of kv-cache's table that say how large things are. */
+static const char *const size_rows[] = {"--model",      "--num-users", "--gpu-mem-gb",
+					"--cpu-mem-gb", "--cache-dir", "--config"};
+
+/* Where an option of the engine acts differently when this program starts it, its help says so. */
+static const struct {
+	const char *name;
+	const char *help;
+} other_help[] = {
+	{"--cache-dir",
+	 "directory of the storage tier; without it kvcache_data in the run directory, removed at the end"},
+	{"--output", "copy the result file here too; it always stands in the run directory"},
+};
+
+/*
+ * Names that exist in other versions of this program. They are never taken for something else and
+ * never ignored. An option is refused where the command has a group of @groups.
+ */
+static const struct {
+	const char *name;
+	const char *short_name;
+	unsigned groups;
+} refused_options[] = {
+	{"--hosts", "-s", CMD_GROUP_PROGRAM},
+	{"--exec-type", "-et", CMD_GROUP_PROGRAM},
+	{"--num-processes", "-np", CMD_GROUP_PROGRAM},
+	{"--npernode", NULL, CMD_GROUP_PROGRAM},
+	{"--num-processes-per-client", NULL, CMD_GROUP_PROGRAM},
+	{"--mpi-bin", NULL, CMD_GROUP_PROGRAM},
+	{"--mpi-btl", NULL, CMD_GROUP_PROGRAM},
+	{"--mpi-params", NULL, CMD_GROUP_PROGRAM},
+	{"--oversubscribe", NULL, CMD_GROUP_PROGRAM},
+	{"--allow-run-as-root", NULL, CMD_GROUP_PROGRAM},
+	{"--timeseries-interval", NULL, CMD_GROUP_PROGRAM},
+	{"--skip-timeseries", NULL, CMD_GROUP_PROGRAM},
+	{"--max-timeseries-samples", NULL, CMD_GROUP_PROGRAM},
+	{"--enable-rag", NULL, CMD_GROUP_PROGRAM},
+	{"--rag-num-docs", NULL, CMD_GROUP_PROGRAM},
+	{"--enable-autoscaling", NULL, CMD_GROUP_PROGRAM},
+	{"--autoscaler-mode", NULL, CMD_GROUP_PROGRAM},
+	{"--allow-invalid-params", "-aip", CMD_GROUP_UNIVERSAL},
+	{"--open", NULL, CMD_GROUP_UNIVERSAL},
+	{"--closed", NULL, CMD_GROUP_UNIVERSAL},
+	{"--verify-lockfile", NULL, CMD_GROUP_UNIVERSAL},
+};
+
+static const char *const refused_commands[] = {"training", "checkpointing", "vectordb",
+					       "reports",  "history",       "lockfile",
+					       "closed",   "open",          "whatif"};
+
+bool cmd_is_refused(const char *name)
+{
+	for (size_t i = 0; i < ARRAY_LEN(refused_commands); i++)
+		if (!strcmp(refused_commands[i], name))
+			return true;
+	return false;
+}
+
+static const char *find_refused(unsigned groups, const char *name, size_t len)
+{
+	for (size_t i = 0; i < ARRAY_LEN(refused_options); i++) {
+		const char *brief = refused_options[i].short_name;
+		if (!(refused_options[i].groups & groups))
+			continue;
+		if ((strlen(refused_options[i].name) == len &&
+		     !memcmp(refused_options[i].name, name, len)) ||
+		    (brief && strlen(brief) == len && !memcmp(brief, name, len)))
+			return refused_options[i].name;
+	}
+	return NULL;
+}
+
+static int refuse(struct problems *problems, const char *where, const char *name)
+{
+	return problems_add(problems, ERR_UNSUPPORTED, "%s%s: not in this version", where, name);
+}
+
+static bool is_size_row(const struct opt *opt)
+{
+	for (size_t i = 0; i < ARRAY_LEN(size_rows); i++)
+		if (!strcmp(opt->name, size_rows[i]))
+			return true;
+	return false;
+}
+
+/* A row of ours takes the place of the engine's of the same name (--quiet). */
+static bool is_universal_row(const struct opt *opt)
+{
+	for (size_t i = 0; i < ARRAY_LEN(universal_table); i++)
+		if (!strcmp(opt->name, universal_table[i].name))
+			return true;
+	return false;
+}
+
+static int group_init(struct opt_group *group, const char *title, const struct opt *opts,
+		      size_t count, void *target)
+{
+	group->source = calloc(count, 1);
+	if (!group->source)
+		return -ENOMEM;
+	group->title = title;
+	group->opts = opts;
+	group->count = count;
+	group->target = target;
+	return 0;
+}
+
+static struct opt adapt_row(const struct opt *row)
+{
+	struct opt adapted = *row;
+	for (size_t i = 0; i < ARRAY_LEN(other_help); i++)
+		if (!strcmp(row->name, other_help[i].name))
+			adapted.help = other_help[i].help;
+	return adapted;
+}
+
+/* The engine's rows that this command takes, copied out of the whole table. */
+static int select_engine_rows(struct cmd_invocation *inv)
+{
+	const struct opt_group *all = &inv->engine_all;
+	struct opt *rows = calloc(all->count, sizeof(*rows));
+	if (!rows)
+		return -ENOMEM;
+	size_t count = 0;
+	for (size_t i = 0; i < all->count; i++) {
+		if (is_universal_row(&all->opts[i]) ||
+		    (inv->command->groups & CMD_GROUP_SIZE && !is_size_row(&all->opts[i])))
+			continue;
+		rows[count++] = adapt_row(&all->opts[i]);
+	}
+	inv->engine.opts = rows;
+	return group_init(&inv->engine, "KV cache", rows, count, &inv->config.opt);
+}
+
+static int groups_init(struct cmd_invocation *inv)
+{
+	unsigned groups = inv->command->groups;
+	struct opt_group *g = inv->groups;
+	int rc = 0;
+	if (groups & (CMD_GROUP_ENGINE | CMD_GROUP_SIZE)) {
+		rc = select_engine_rows(inv);
+		*g++ = inv->engine;
+	}
+	if (!rc && groups & CMD_GROUP_PROGRAM)
+		rc = group_init(g++, "Program", program_table, ARRAY_LEN(program_table),
+				&inv->kvcache);
+	if (!rc && groups & CMD_GROUP_UNIVERSAL)
+		rc = group_init(g++, "Every benchmark", universal_table, ARRAY_LEN(universal_table),
+				&inv->universal);
+	inv->set = (struct opt_set){.groups = inv->groups, .count = (size_t)(g - inv->groups)};
+	return rc;
+}
+
+/* Defaults of a group that is not the engine's: that one's are set through engine_all. */
+static int set_defaults(struct cmd_invocation *inv)
+{
+	struct opt_set all = {.groups = &inv->engine_all, .count = 1};
+	int rc = opt_defaults(&all);
+	for (size_t i = 0; !rc && i < inv->set.count; i++) {
+		struct opt_set one = {.groups = &inv->groups[i], .count = 1};
+		if (inv->groups[i].target != &inv->config.opt)
+			rc = opt_defaults(&one);
+	}
+	return rc;
+}
+
+int cmd_options_init(struct cmd_invocation *inv)
+{
+	size_t count;
+	const struct opt *table = config_option_table(&count);
+	int rc = group_init(&inv->engine_all, "", table, count, &inv->config.opt);
+	if (!rc)
+		rc = groups_init(inv);
+	return rc ? rc : set_defaults(inv);
+}
+
+void cmd_options_release(struct cmd_invocation *inv)
+{
+	config_release(&inv->config);
+	for (size_t i = 0; i < inv->set.count; i++) {
+		struct opt_set one = {.groups = &inv->groups[i], .count = 1};
+		if (inv->groups[i].target != &inv->config.opt)
+			opt_release(&one);
+		free(inv->groups[i].source);
+	}
+	free((void *)inv->engine.opts);
+	free(inv->engine_all.source);
+}
+
+/* Names that are not in this version are reported and taken out with the words that belong to them.
+ */
+static int take_refused(const struct cmd_invocation *inv, int argc, char *const *argv,
+			struct strlist *rest, struct problems *problems)
+{
+	int rc = 0;
+	bool is_taking = false;
+	for (int i = 0; !rc && i < argc; i++) {
+		const char *name =
+			find_refused(inv->command->groups, argv[i], strcspn(argv[i], "="));
+		is_taking = name || (is_taking && argv[i][0] != '-');
+		if (name)
+			rc = refuse(problems, "", name);
+		else if (!is_taking)
+			rc = strlist_add(rest, argv[i]);
+	}
+	return rc;
+}
+
+/* Name of the option that a key of the override file means: "num_users" is "--num-users". */
+static void key_to_name(const char *key, struct str *name)
+{
+	str_addf(name, "--%s", key);
+	for (size_t i = 0; i < name->len; i++)
+		if (name->s[i] == '_')
+			name->s[i] = '-';
+}
+
+static int refuse_key(const struct cmd_invocation *inv, const char *where, const char *key,
+		      const char *name, struct problems *problems)
+{
+	if (find_refused(inv->command->groups, name, strlen(name)))
+		return refuse(problems, where, key);
+	return problems_add(problems, ERR_CONFIG_INVALID,
+			    "%s%s: no option of '%s %s' has this name", where, key,
+			    inv->command->program, inv->command->name);
+}
+
+static int set_from_node(const struct opt_group *group, size_t index, struct yaml_node *value,
+			 const char *where, struct problems *problems)
+{
+	enum opt_type type = group->opts[index].type;
+	if (yaml_kind(value) == YAML_SCALAR)
+		return opt_set_text(group, index, yaml_text(value), OPT_FROM_FILE, where, problems);
+	if (yaml_kind(value) != YAML_SEQUENCE || (type != OPT_LIST && type != OPT_WORDS))
+		return problems_add(problems, ERR_CONFIG_INVALID,
+				    "%s%s: a single value is expected", where,
+				    group->opts[index].name);
+	int rc = 0;
+	for (size_t i = 0; !rc && i < yaml_count(value); i++) {
+		struct yaml_node *item = yaml_item(value, i);
+		if (yaml_kind(item) != YAML_SCALAR)
+			return problems_add(problems, ERR_CONFIG_INVALID,
+					    "%s%s: a list of plain words is expected", where,
+					    group->opts[index].name);
+		rc = opt_set_text(group, index, yaml_text(item), OPT_FROM_FILE, where, problems);
+	}
+	return rc;
+}
+
+static int set_from_pair(struct cmd_invocation *inv, const char *file, const char *key,
+			 unsigned line, struct yaml_node *value, struct problems *problems)
+{
+	CLEANUP_STR struct str where = {0};
+	CLEANUP_STR struct str name = {0};
+	str_addf(&where, "%s:%u: ", file, line);
+	key_to_name(key, &name);
+	const struct opt_group *group;
+	size_t index;
+	if (!opt_find(&inv->set, str_text(&name), &group, &index))
+		return refuse_key(inv, str_text(&where), key, str_text(&name), problems);
+	if (!strcmp(group->opts[index].name, "--config-file"))
+		return problems_add(problems, ERR_CONFIG_INVALID,
+				    "%sconfig_file: a file of options cannot name another",
+				    str_text(&where));
+	if (group->source[index] == OPT_FROM_TYPED || yaml_kind(value) == YAML_NULL)
+		return 0;
+	int rc = set_from_node(group, index, value, str_text(&where), problems);
+	return rc == -EINVAL ? 0 : rc; /* the problem is on the list */
+}
+
+/* Values of the override file for everything that was not typed. */
+static int overlay_file(struct cmd_invocation *inv, const char *path, struct problems *problems)
+{
+	struct yaml *y = NULL;
+	struct error err = {0};
+	int rc = yaml_open(path, &y, &err);
+	if (rc) {
+		error_prefix(&err, "--config-file");
+		return problems_add_error(problems, &err);
+	}
+	struct yaml_node *root = yaml_root(y);
+	if (!root || yaml_kind(root) == YAML_NULL)
+		log_warning("--config-file %s is empty", path);
+	else if (yaml_kind(root) != YAML_MAPPING)
+		rc = problems_add(problems, ERR_CONFIG_PARSE,
+				  "%s:%u: lines of the form \"option: value\" are expected", path,
+				  yaml_line(root));
+	for (size_t i = 0; root && yaml_kind(root) == YAML_MAPPING && !rc && i < yaml_count(root);
+	     i++) {
+		struct yaml_node *value;
+		unsigned line;
+		const char *key = yaml_pair(root, i, &value, &line);
+		rc = set_from_pair(inv, path, key, line, value, problems);
+	}
+	yaml_free(y);
+	return rc;
+}
+
+static int fill_results_dir(struct cmd_universal *u)
+{
+	if (u->results_dir)
+		return 0;
+	const char *tmp = getenv("TMPDIR");
+	u->results_dir = path_join(tmp && *tmp ? tmp : "/tmp", "mlperf_storage_results");
+	return u->results_dir ? 0 : -ENOMEM;
+}
+
+int cmd_options_parse(struct cmd_invocation *inv, int argc, char *const *argv,
+		      struct problems *problems, bool *help)
+{
+	struct strlist rest = {0};
+	*help = false;
+	int rc = take_refused(inv, argc, argv, &rest, problems);
+	if (!rc)
+		rc = opt_parse(&inv->set, (int)rest.count, rest.v, problems, help);
+	strlist_release(&rest);
+	if (rc || *help)
+		return rc;
+	if (inv->universal.config_file)
+		rc = overlay_file(inv, inv->universal.config_file, problems);
+	return rc ? rc : fill_results_dir(&inv->universal);
+}
+
+static bool want_color(int when)
+{
+	const char *no_color = getenv("NO_COLOR");
+	const char *term = getenv("TERM");
+	if (when != CMD_COLOR_AUTO)
+		return when == CMD_COLOR_ALWAYS;
+	return isatty(STDERR_FILENO) && !(no_color && *no_color) &&
+	       !(term && !strcmp(term, "dumb"));
+}
+
+void cmd_log_init(const struct cmd_universal *u)
+{
+	enum log_level level = LOG_INFO;
+	if (u)
+		log_level_parse(level_names[u->stream_log_level], &level);
+	if (u && u->quiet)
+		level = LOG_WARNING;
+	if (u && u->verbose)
+		level = LOG_VERBOSE;
+	if (u && u->debug)
+		level = LOG_DEBUG;
+	log_init(LOG_FORMAT_CONTROL, level, want_color(u ? u->color : CMD_COLOR_AUTO));
+}

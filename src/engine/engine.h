@@ -1,0 +1,112 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * engine/engine.h - the program kv-cache: one rank of the benchmark, from options to result file.
+ *
+ * Receives: a command line.  Gives: a run, its result, an exit code.
+ * Must not know: result directories, launchers, history (that is mlpstorage).
+ *
+ * main.c     command line           storage.c  the cache directory: checks, lock, direct I/O
+ * setup.c    everything a run needs watch.c    progress, signals, samples at the window's two ends
+ * report.c   verdicts and result    trace_info.c  kv-cache trace-info
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "cluster/host.h"
+#include "comm/comm.h"
+#include "config/config.h"
+#include "io/io.h"
+#include "metrics/run_result.h"
+#include "runner/runner.h"
+
+#define ENGINE_VERSION	   MLPSTORAGE_VERSION
+#define ENGINE_GIB	   1073741824.0
+#define ENGINE_STORAGE_DIR "kvcache.d" /* below --cache-dir; only here are files made and removed */
+
+/* Capacity of a storage tier that is not on a disk, when none is given: that of a common NVMe drive. */
+#define ENGINE_MODEL_CAPACITY_BYTES (UINT64_C(4) << 40)
+/* Automatic capacity: this share of the free space (engine spec 1.1), or of the free memory on tmpfs. */
+#define ENGINE_AUTO_DISK_SHARE	 0.95
+#define ENGINE_AUTO_MEMORY_SHARE 0.5
+/* Memory a RAM tier must leave to everybody else. */
+#define ENGINE_MEMORY_RESERVE_BYTES (UINT64_C(1) << 30)
+
+/** The cache directory, once it is ours. Zero-initialise with fds at -1; storage_close() after, in any case. */
+struct storage {
+	char *cache_dir;  /* resolved */
+	char *path;	  /* <cache_dir>/kvcache.d */
+	int dirfd;	  /* of path, locked for the run */
+	bool is_temporary; /* cache_dir was made for this run and goes with it */
+	bool made_path;
+	struct fs_facts fs;
+	struct io_direct direct; /* what the probe said */
+	bool is_direct;		 /* effective mode */
+	uint64_t limit_bytes;
+};
+
+/**
+ * storage_check() - can the directory be used? Nothing is created.
+ * @mem_available: for the limit on a file system in memory
+ * Fills s->cache_dir, s->path, s->fs, s->limit_bytes. Problems are added, all of them.
+ */
+void storage_check(struct storage *s, const struct config *cfg, uint64_t mem_available,
+		   struct problems *problems);
+/** storage_open() - make, lock and clean the directory, decide between direct and buffered. Return: 0 or -errno with @err. */
+int storage_open(struct storage *s, const struct config *cfg, struct strlist *notices,
+		 struct error *err);
+/** storage_close() - unlock; remove what was made when the run failed early, is temporary, or @remove_files is set. */
+void storage_close(struct storage *s, bool remove_files);
+
+/** One run's parts, in the order they are made; engine_release() takes them down in the other. */
+struct engine {
+	struct config *cfg;
+	const struct opt_group *options;
+	struct comm *comm;
+	uint64_t seed;
+	bool seed_was_drawn;
+	bool is_file_backend;
+	char output[4096];
+	struct strlist notices;
+	struct host_facts host;
+	struct storage storage;
+	struct workload *workload;
+	struct tier *tier[TIER_CLASSES];
+	unsigned tier_count;
+	struct cache *cache;
+	struct payload *payload;
+	struct error_log errors;
+	struct runner_setup runner_setup;
+	struct runner *runner;
+	uint64_t ram_bytes;
+	uint64_t predicted_bytes;
+	uint64_t setup_begin_ns;
+	double setup_s;
+};
+
+/** engine_check() - everything that can be judged before anything is created: memory, directories, the trace. */
+int engine_check(struct engine *e, struct problems *problems);
+/** engine_open() - create it all, up to workers that wait for the start. Return: 0 or -errno with @err. */
+int engine_open(struct engine *e, struct error *err);
+void engine_release(struct engine *e, bool is_finished);
+
+/** What was sampled from outside while the run went on. */
+struct watch {
+	bool was_interrupted;
+	bool has_begin, has_end;
+	struct disk_counters disk_begin, disk_end;
+	double cpu_user_s, cpu_system_s; /* over the window */
+	char started_utc[32], ended_utc[32];
+};
+
+/** watch_signals() - block SIGINT and SIGTERM in this and all later threads; watch_run() receives them. */
+void watch_signals(void);
+/** watch_run() - from runner_start() to the drained end: progress, first signal stops, second exits at once. */
+void watch_run(struct engine *e, struct watch *ret);
+
+/** report_run() - merge, judge, print, write. Return: exit code. */
+int report_run(struct engine *e, const struct watch *watch);
+
+/** trace_info_main() - kv-cache trace-info [--model M] FILE. Return: exit code. */
+int trace_info_main(int argc, char *const *argv);

@@ -1,0 +1,227 @@
+// SPDX-License-Identifier: Apache-2.0
+/* After the run: merge, judge, print, write. Nothing is torn down before the result file is there. */
+#include "engine/engine.h"
+
+#include <inttypes.h>
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/resource.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "result/result.h"
+
+/* A busiest worker above this share of one CPU could not have gone faster: the client, not the storage, set the pace. */
+#define CLIENT_BOUND_CPU_SHARE 0.90
+/* A percentile is worth showing when this many samples lie beyond it. */
+#define TAIL_SAMPLES 10
+
+static void judge_client(struct run_result *r, const struct runner_outcome *o)
+{
+	struct verdict *v = &r->client_bound;
+	if (r->is_virtual) {
+		snprintf(v->why, sizeof(v->why), "the virtual clock has no client to wait for");
+		return;
+	}
+	v->is_known = r->window_ns > 0;
+	v->value = o->worker_cpu_share_max >= CLIENT_BOUND_CPU_SHARE;
+	snprintf(v->why, sizeof(v->why),
+		 "the busiest of %u worker%s used %.0f %% of one CPU (bound from %.0f %%)", r->workers,
+		 r->workers == 1 ? "" : "s", 100.0 * o->worker_cpu_share_max,
+		 100.0 * CLIENT_BOUND_CPU_SHARE);
+}
+
+static void judge_page_cache(struct run_result *r, const struct engine *e)
+{
+	struct verdict *v = &r->page_cache_bypassed;
+	if (!e->is_file_backend) {
+		snprintf(v->why, sizeof(v->why), "the storage tier is no file system");
+		return;
+	}
+	v->is_known = true;
+	v->value = e->storage.is_direct;
+	if (e->storage.is_direct)
+		snprintf(v->why, sizeof(v->why), "direct I/O: %.200s", e->storage.direct.why);
+	else if (e->storage.fs.is_memory)
+		snprintf(v->why, sizeof(v->why), "%.64s lives in memory: this run measures memory",
+			 e->storage.fs.type);
+	else
+		snprintf(v->why, sizeof(v->why),
+			 "buffered: pages are dropped before each read; %" PRIu64
+			 " reads overlapped another reader of their file",
+			 r->m->count[COUNT_NOT_COLD_READS]);
+}
+
+static void judge_samples(struct run_result *r)
+{
+	static const double shown[] = {95, 99};
+	struct verdict *v = &r->enough_samples;
+	uint64_t reads = r->m->hist[HIST_TIER(TIER_STORAGE, DIR_READ, PART_DEVICE)].count;
+	uint64_t writes = r->m->hist[HIST_TIER(TIER_STORAGE, DIR_WRITE, PART_DEVICE)].count;
+	uint64_t fewest = reads && writes ? (reads < writes ? reads : writes) : reads + writes;
+	v->is_known = true;
+	v->value = fewest > 0;
+	double worst = 0;
+	for (size_t i = 0; i < ARRAY_LEN(shown); i++) {
+		if ((double)fewest * (100.0 - shown[i]) / 100.0 < TAIL_SAMPLES) {
+			v->value = false;
+			worst = worst > 0 ? worst : shown[i];
+		}
+	}
+	int n = snprintf(v->why, sizeof(v->why), "%" PRIu64 " storage reads, %" PRIu64 " writes", reads, writes);
+	if (worst > 0)
+		snprintf(v->why + n, sizeof(v->why) - (size_t)n,
+			 "; P%.0f and beyond rest on fewer than %d samples in the tail", worst, TAIL_SAMPLES);
+}
+
+static void judge_validity(struct run_result *r)
+{
+	uint64_t bytes = 0;
+	for (int t = 0; t < TIER_CLASSES; t++)
+		for (int d = 0; d < DIRECTIONS; d++)
+			bytes += r->m->count[COUNT_TIER_BYTES(t, d)];
+	uint64_t unusable = r->m->count[COUNT_TRACE_ROWS_UNUSABLE];
+	r->is_valid = bytes && !r->errors->total && !unusable;
+	if (r->errors->total)
+		snprintf(r->invalid_why, sizeof(r->invalid_why), "%" PRIu64 " I/O or data errors",
+			 r->errors->total);
+	else if (unusable)
+		snprintf(r->invalid_why, sizeof(r->invalid_why), "%" PRIu64 " trace rows could not be used",
+			 unusable);
+	else if (!bytes)
+		snprintf(r->invalid_why, sizeof(r->invalid_why), "no bytes moved inside the window");
+}
+
+static void fill_tiers(struct run_result *r, struct engine *e)
+{
+	for (unsigned i = 0; i < e->tier_count; i++) {
+		const struct tier *t = e->tier[i];
+		struct cache_usage usage = cache_usage(e->cache, i);
+		struct run_tier *out = &r->tier[t->class];
+		*out = (struct run_tier){
+			.is_present = true,
+			.kind = t->ops->kind,
+			.limit_bytes = usage.limit_bytes,
+			.used_bytes = usage.used_bytes,
+			.entries = usage.entries,
+		};
+		if (!strcmp(t->ops->kind, "model")) {
+			const struct config_model_tier *m = &e->cfg->model_tier[t->class];
+			out->read_gbps = m->read_gbps;
+			out->write_gbps = m->write_gbps;
+			out->latency_us = m->latency_us;
+		}
+	}
+}
+
+static void fill_io(struct run_result *r, const struct engine *e, const struct runner_outcome *o,
+		    const struct watch *watch)
+{
+	static const char *const syncs[] = {[SYNC_FSYNC] = "fsync", [SYNC_FDATASYNC] = "fdatasync", [SYNC_NONE] = "none"};
+	struct run_io *io = &r->io;
+	io->io_size_bytes = e->cfg->opt.io_size_bytes;
+	io->io_depth = e->runner_setup.io_depth;
+	io->ops_in_flight = e->runner_setup.ops_in_flight;
+	if (!e->is_file_backend)
+		return;
+	const struct fs_facts *fs = &e->storage.fs;
+	snprintf(io->engine, sizeof(io->engine), "%s", o->io_engine);
+	snprintf(io->mode, sizeof(io->mode), "%s", e->storage.is_direct ? "direct" : "buffered");
+	snprintf(io->sync, sizeof(io->sync), "%s", syncs[e->cfg->opt.sync]);
+	snprintf(io->filesystem, sizeof(io->filesystem), "%.31s", fs->type);
+	snprintf(io->device, sizeof(io->device), "%.63s", fs->source);
+	io->has_registered_buffers = o->has_registered_buffers;
+	io->direct_align_bytes = e->storage.is_direct ? e->storage.direct.align_bytes : 0;
+	io->has_device_counters = fs->has_block_device && watch->has_end;
+	io->device_read_bytes = watch->disk_end.read_bytes - watch->disk_begin.read_bytes;
+	io->device_written_bytes = watch->disk_end.write_bytes - watch->disk_begin.write_bytes;
+}
+
+static void fill_host(struct run_result *r, const struct engine *e, const struct watch *watch)
+{
+	if (r->is_virtual)
+		return;
+	snprintf(r->host.hostname, sizeof(r->host.hostname), "%s", e->host.hostname);
+	snprintf(r->host.kernel, sizeof(r->host.kernel), "%s", e->host.kernel);
+	snprintf(r->host.os, sizeof(r->host.os), "%.127s", e->host.os_name);
+	snprintf(r->host.cpu_model, sizeof(r->host.cpu_model), "%.127s", e->host.cpu_model);
+	r->host.logical_cpus = e->host.cores_logical;
+	r->host.memory_bytes = e->host.mem_total_bytes;
+	memcpy(r->started_utc, watch->started_utc, sizeof(r->started_utc));
+	memcpy(r->ended_utc, watch->ended_utc, sizeof(r->ended_utc));
+	r->cpu_user_s = watch->cpu_user_s;
+	r->cpu_system_s = watch->cpu_system_s;
+	struct rusage ru;
+	getrusage(RUSAGE_SELF, &ru);
+	r->rss_peak_bytes = (uint64_t)ru.ru_maxrss * 1024;
+	r->setup_s = e->setup_s;
+}
+
+static void fill(struct run_result *r, struct engine *e, const struct watch *watch,
+		 const struct runner_outcome *o, const struct metrics *m)
+{
+	*r = (struct run_result){
+		.cfg = e->cfg,
+		.options = e->options,
+		.m = m,
+		.errors = &e->errors,
+		.notices = &e->notices,
+		.version = ENGINE_VERSION,
+		.seed = e->seed,
+		.seed_was_drawn = e->seed_was_drawn,
+		.fingerprint = workload_fingerprint(e->workload),
+		.workload_source = e->cfg->opt.trace ? e->cfg->opt.trace : "synthetic",
+		.is_virtual = e->cfg->opt.simulate,
+		.is_interrupted = watch->was_interrupted,
+		.window_ns = o->window_ns,
+		.warmup_ns = e->runner_setup.warmup_ns,
+		.workers = e->runner_setup.workers,
+		.in_service_max = o->in_service_max,
+		.predicted_bytes = e->predicted_bytes,
+	};
+	fill_tiers(r, e);
+	fill_io(r, e, o, watch);
+	fill_host(r, e, watch);
+	judge_client(r, o);
+	judge_page_cache(r, e);
+	judge_samples(r);
+	judge_validity(r);
+}
+
+static void tell_errors(const struct engine *e)
+{
+	for (unsigned i = 0; i < e->errors.classes; i++)
+		log_error("%s, %" PRIu64 " times, first: %s", e->errors.v[i].name, e->errors.v[i].count,
+			  e->errors.v[i].first);
+	const char *bad = workload_bad_row(e->workload);
+	if (bad)
+		log_error("unusable trace row: %s", bad);
+}
+
+int report_run(struct engine *e, const struct watch *watch)
+{
+	struct metrics *m = metrics_new();
+	struct runner_outcome outcome;
+	struct run_result r;
+	int rc = m ? runner_collect(e->runner, m, &outcome) : -ENOMEM;
+	if (rc) {
+		log_error("cannot merge the measurements: %s", strerror(-rc));
+		metrics_free(m);
+		return EXIT_ENVIRONMENT;
+	}
+	fill(&r, e, watch, &outcome, m);
+	tell_errors(e);
+	if (!e->cfg->opt.quiet && (rc = result_text(&r, stdout)))
+		log_error("cannot print the summary: %s", strerror(-rc));
+	rc = result_write(&r, e->output);
+	if (rc)
+		log_error("cannot write the result file '%s': %s", e->output, strerror(-rc));
+	else
+		log_info("result file: %s", e->output);
+	int code = r.is_interrupted ? EXIT_INTERRUPTED : r.is_valid ? EXIT_OK : EXIT_NOT_VALID;
+	if (!r.is_valid)
+		log_error("the result is not valid: %s", r.invalid_why);
+	metrics_free(m);
+	return rc ? EXIT_ENVIRONMENT : code;
+}

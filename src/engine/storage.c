@@ -1,0 +1,215 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * The cache directory. Files are only ever made and removed in <cache-dir>/kvcache.d, and there only those of our own name
+ * pattern: what else lies around is somebody's. The directory is locked with flock for the run; the lock goes with the
+ * process, so a killed run leaves nothing to clean by hand.
+ */
+#include "engine/engine.h"
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+
+#include "base/file.h"
+#include "base/mem.h"
+#include "workload/key.h"
+
+/* Space that old files of ours will give back when the run starts. */
+static uint64_t reclaimable_bytes(const char *path)
+{
+	CLEANUP_CLOSEDIR DIR *dir = opendir(path);
+	uint64_t bytes = 0;
+	if (!dir)
+		return 0;
+	for (const struct dirent *d; (d = readdir(dir));) {
+		struct stat st;
+		if (key_is_own_file(d->d_name) && !fstatat(dirfd(dir), d->d_name, &st, AT_SYMLINK_NOFOLLOW))
+			bytes += (uint64_t)st.st_blocks * 512;
+	}
+	return bytes;
+}
+
+/* The nearest existing directory at or above @path; "" when something else is in the way. */
+static char *existing_parent(const char *path)
+{
+	char *dir = strdup(path);
+	struct stat st;
+	while (dir && stat(dir, &st) && errno == ENOENT) {
+		char *slash = strrchr(dir, '/');
+		if (!slash || slash == dir) {
+			strcpy(dir, "/");
+			break;
+		}
+		*slash = '\0';
+	}
+	return dir;
+}
+
+static void check_writable(const struct storage *s, struct problems *problems)
+{
+	CLEANUP_FREE char *parent = existing_parent(s->path);
+	struct stat st;
+	if (!parent || stat(parent, &st))
+		problems_add(problems, ERR_FS_NOT_FOUND, "--cache-dir: cannot look at '%s': %s",
+			     s->cache_dir, strerror(errno));
+	else if (!S_ISDIR(st.st_mode))
+		problems_add(problems, ERR_FS_STRUCTURE, "--cache-dir: '%s' is not a directory", parent);
+	else if (access(parent, W_OK | X_OK))
+		problems_add(problems, ERR_FS_PERMISSION,
+			     "--cache-dir: '%s' is not writable for this user", parent);
+}
+
+static void check_capacity(struct storage *s, const struct config *cfg, uint64_t mem_available,
+			   struct problems *problems)
+{
+	if (fs_facts_read("", s->path, &s->fs)) {
+		problems_add(problems, ERR_FS_NOT_FOUND, "--cache-dir: cannot look at the file system of '%s'",
+			     s->cache_dir);
+		return;
+	}
+	uint64_t ram = (uint64_t)(cfg->opt.cpu_mem_gib * ENGINE_GIB);
+	uint64_t available = s->fs.available_bytes + reclaimable_bytes(s->path);
+	uint64_t automatic = (uint64_t)((double)available * ENGINE_AUTO_DISK_SHARE);
+	if (s->fs.is_memory) {
+		uint64_t memory = mem_available > ram ? mem_available - ram : 0;
+		available = MIN(available, memory);
+		automatic = MIN(automatic, (uint64_t)((double)memory * ENGINE_AUTO_MEMORY_SHARE));
+	}
+	s->limit_bytes = cfg->opt.storage_capacity_gib > 0
+				 ? (uint64_t)(cfg->opt.storage_capacity_gib * ENGINE_GIB)
+				 : automatic;
+	if (s->limit_bytes > available)
+		problems_add(problems, ERR_FS_FULL,
+			     "--storage-capacity-gb: %.3f GiB are asked for, but '%s' has room for %.3f "
+			     "GiB; at most %.3f fits",
+			     (double)s->limit_bytes / ENGINE_GIB, s->cache_dir,
+			     (double)available / ENGINE_GIB, (double)automatic / ENGINE_GIB);
+	else if (s->limit_bytes < 2 * TIER_PAYLOAD_ALIGN)
+		problems_add(problems, ERR_FS_FULL, "--cache-dir: '%s' has no space left", s->cache_dir);
+}
+
+void storage_check(struct storage *s, const struct config *cfg, uint64_t mem_available,
+		   struct problems *problems)
+{
+	if (cfg->opt.cache_dir) {
+		s->cache_dir = path_resolve(cfg->opt.cache_dir);
+	} else {
+		const char *tmp = getenv("TMPDIR");
+		s->cache_dir = path_resolve(tmp && tmp[0] ? tmp : "/tmp");
+		s->is_temporary = true; /* storage_open() makes a private directory below it */
+	}
+	s->path = s->cache_dir ? path_join(s->cache_dir, ENGINE_STORAGE_DIR) : NULL;
+	if (!s->path) {
+		problems_add(problems, ERR_INTERNAL, "out of memory");
+		return;
+	}
+	size_t before = problems->count;
+	check_writable(s, problems);
+	if (problems->count == before)
+		check_capacity(s, cfg, mem_available, problems);
+}
+
+static int storage_make_temporary(struct storage *s, struct error *err)
+{
+	struct str template = {0};
+	str_addf(&template, "%s/kv_cache_XXXXXX", s->cache_dir);
+	char *dir = str_take(&template);
+	if (!dir || !mkdtemp(dir)) {
+		free(dir);
+		s->is_temporary = false; /* nothing of ours to remove */
+		return error_set(err, -errno, ERR_FS_PERMISSION,
+				 "cannot make a temporary directory in '%s': %s", s->cache_dir,
+				 strerror(errno));
+	}
+	free(s->cache_dir);
+	free(s->path);
+	s->cache_dir = dir;
+	s->path = path_join(dir, ENGINE_STORAGE_DIR);
+	return s->path ? 0 : -ENOMEM;
+}
+
+static int storage_lock(struct storage *s, struct error *err)
+{
+	struct stat st;
+	s->made_path = stat(s->path, &st) != 0;
+	int rc = dir_make(s->path);
+	if (rc)
+		return error_set(err, rc, rc == -ENOTDIR ? ERR_FS_STRUCTURE : ERR_FS_PERMISSION,
+				 "--cache-dir: cannot make '%s': %s", s->path, strerror(-rc));
+	s->dirfd = open(s->path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (s->dirfd < 0)
+		return error_set(err, -errno, ERR_FS_PERMISSION, "--cache-dir: cannot open '%s': %s",
+				 s->path, strerror(errno));
+	if (flock(s->dirfd, LOCK_EX | LOCK_NB)) {
+		rc = -errno;
+		s->made_path = false; /* it is the other run's */
+		error_set(err, rc, ERR_FS_STRUCTURE,
+			  "--cache-dir: '%s' is in use by another run", s->path);
+		error_hint(err, "wait for that run to end, or give this one a directory of its own");
+		return rc;
+	}
+	return 0;
+}
+
+static int storage_choose_mode(struct storage *s, const struct config *cfg, struct strlist *notices,
+			       struct error *err)
+{
+	char probe[KEY_NAME_SIZE];
+	key_file_name(key_prefix(0), 0, probe); /* of our own pattern, so that a crash leaves nothing foreign */
+	if (cfg->opt.io_mode == IO_MODE_BUFFERED) {
+		snprintf(s->direct.why, sizeof(s->direct.why), "--io-mode buffered");
+		return 0;
+	}
+	int rc = io_probe_direct(s->dirfd, probe, &s->direct, err);
+	if (rc) {
+		error_prefix(err, "--cache-dir: '%s'", s->path);
+		return rc;
+	}
+	s->is_direct = s->direct.is_direct && s->direct.align_bytes <= TIER_PAYLOAD_ALIGN;
+	if (s->is_direct)
+		return 0;
+	if (cfg->opt.io_mode == IO_MODE_DIRECT) {
+		error_set(err, -EOPNOTSUPP, ERR_FS_STRUCTURE,
+			  "--io-mode direct: no direct I/O in '%s' (%s): %s", s->path, s->fs.type,
+			  s->direct.why);
+		error_hint(err, "use a directory on a disk, or --io-mode auto to measure buffered I/O");
+		return -EOPNOTSUPP;
+	}
+	return strlist_addf(notices, "buffered I/O in '%s' (%s): %s", s->path, s->fs.type, s->direct.why);
+}
+
+int storage_open(struct storage *s, const struct config *cfg, struct strlist *notices,
+		 struct error *err)
+{
+	int rc = s->is_temporary ? storage_make_temporary(s, err) : 0;
+	if (!rc)
+		rc = storage_lock(s, err);
+	if (rc)
+		return rc;
+	rc = tier_file_clean(s->dirfd, NULL);
+	if (rc)
+		return error_set(err, rc, ERR_FS_PERMISSION,
+				 "--cache-dir: cannot remove old cache files in '%s': %s", s->path,
+				 strerror(-rc));
+	return storage_choose_mode(s, cfg, notices, err);
+}
+
+void storage_close(struct storage *s, bool remove_files)
+{
+	if (s->dirfd >= 0) {
+		if (remove_files || s->is_temporary)
+			(void)tier_file_clean(s->dirfd, NULL);
+		/* An empty directory that this run made goes too; rmdir() leaves one with foreign files alone. */
+		if (s->made_path || s->is_temporary)
+			(void)rmdir(s->path);
+		close(s->dirfd);
+	}
+	if (s->is_temporary && s->dirfd >= 0)
+		(void)rmdir(s->cache_dir);
+	free(s->cache_dir);
+	free(s->path);
+	*s = (struct storage){.dirfd = -1};
+}

@@ -1,0 +1,161 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * The main thread while workers work: progress for the person, samples of the machine at the window's two ends, and signals. A
+ * first SIGINT or SIGTERM closes the window; a second one leaves at once.
+ */
+#include "engine/engine.h"
+
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "base/mem.h"
+
+#define PROGRESS_TERMINAL_NS (NS_PER_S / 2)
+#define PROGRESS_PLAIN_NS    (10 * NS_PER_S)
+#define WATCH_STEP_NS	     (20 * NS_PER_MS)
+
+static void signal_set(sigset_t *set)
+{
+	sigemptyset(set);
+	sigaddset(set, SIGINT);
+	sigaddset(set, SIGTERM);
+}
+
+void watch_signals(void)
+{
+	sigset_t set;
+	signal_set(&set);
+	pthread_sigmask(SIG_BLOCK, &set, NULL);
+	signal(SIGPIPE, SIG_IGN);
+}
+
+static bool signal_arrived(void)
+{
+	sigset_t set;
+	signal_set(&set);
+	struct timespec now = {0};
+	return sigtimedwait(&set, NULL, &now) > 0;
+}
+
+static void sample_cpu(double *user_s, double *system_s)
+{
+	struct rusage ru;
+	getrusage(RUSAGE_SELF, &ru);
+	*user_s = (double)ru.ru_utime.tv_sec + (double)ru.ru_utime.tv_usec / 1e6;
+	*system_s = (double)ru.ru_stime.tv_sec + (double)ru.ru_stime.tv_usec / 1e6;
+}
+
+static bool sample_disk(const struct engine *e, struct disk_counters *ret)
+{
+	const struct fs_facts *fs = &e->storage.fs;
+	return e->is_file_backend && fs->has_block_device &&
+	       !host_disk_counters("", fs->block_major, fs->block_minor, ret);
+}
+
+static double gb_per_s(uint64_t bytes, uint64_t ns)
+{
+	return ns ? (double)bytes / (double)ns : 0.0; /* bytes per ns are GB per s */
+}
+
+static void progress_line(struct engine *e, const struct runner_progress *p,
+			  const struct runner_progress *last, bool is_terminal)
+{
+	char text[256];
+	uint64_t span = p->now_ns - last->now_ns;
+	int n = snprintf(text, sizeof(text), "%5.0f s", (double)p->now_ns / 1e9);
+	for (unsigned i = 0; i < e->tier_count; i++) {
+		enum tier_class t = e->tier[i]->class;
+		n += snprintf(text + n, sizeof(text) - (size_t)n, " | %s in %.2f out %.2f GB/s",
+			      config_tier_name(t),
+			      gb_per_s(p->bytes[t][DIR_WRITE] - last->bytes[t][DIR_WRITE], span),
+			      gb_per_s(p->bytes[t][DIR_READ] - last->bytes[t][DIR_READ], span));
+	}
+	double left = p->window_end_ns > p->now_ns ? (double)(p->window_end_ns - p->now_ns) / 1e9 : 0.0;
+	snprintf(text + n, sizeof(text) - (size_t)n, " | %.1f req/s | %u in service, %u waiting | %.0f s left",
+		 span ? (double)(p->completed - last->completed) * 1e9 / (double)span : 0.0, p->in_service,
+		 p->waiting, left);
+	if (is_terminal)
+		fprintf(stderr, "\r\033[K%s%s", p->now_ns < p->window_begin_ns ? "warm-up " : "", text);
+	else
+		fprintf(stderr, "%s%s\n", p->now_ns < p->window_begin_ns ? "warm-up " : "", text);
+}
+
+/* What happens at the window's ends, as close to them as this thread wakes. */
+static void watch_window(struct engine *e, struct watch *w, const struct runner_progress *p)
+{
+	if (!w->has_begin && p->now_ns >= p->window_begin_ns) {
+		w->has_begin = true;
+		(void)sample_disk(e, &w->disk_begin);
+		sample_cpu(&w->cpu_user_s, &w->cpu_system_s);
+	}
+}
+
+static void watch_end(struct engine *e, struct watch *w)
+{
+	if (!w->has_begin || w->has_end)
+		return;
+	w->has_end = true;
+	if (!sample_disk(e, &w->disk_end))
+		w->disk_end = w->disk_begin;
+	double user_s, system_s;
+	sample_cpu(&user_s, &system_s);
+	w->cpu_user_s = user_s - w->cpu_user_s;
+	w->cpu_system_s = system_s - w->cpu_system_s;
+}
+
+static uint64_t next_step_ns(const struct runner_progress *p, uint64_t now_ns)
+{
+	uint64_t step = WATCH_STEP_NS;
+	if (p->window_begin_ns > now_ns)
+		step = MIN(step, p->window_begin_ns - now_ns);
+	if (p->window_end_ns > now_ns)
+		step = MIN(step, p->window_end_ns - now_ns);
+	return MAX(step, NS_PER_MS / 10);
+}
+
+void watch_run(struct engine *e, struct watch *ret)
+{
+	*ret = (struct watch){0};
+	bool is_terminal = isatty(STDERR_FILENO);
+	uint64_t every = is_terminal ? PROGRESS_TERMINAL_NS : PROGRESS_PLAIN_NS;
+	bool shows = !e->cfg->opt.quiet;
+	bool shown = false;
+	clock_iso_utc(ret->started_utc, time(NULL));
+	runner_start(e->runner);
+	uint64_t start = clock_mono_ns();
+	uint64_t next = start + every;
+	struct runner_progress p = {0}, last = {0};
+	for (;;) {
+		runner_progress(e->runner, &p);
+		uint64_t elapsed = clock_mono_ns() - start;
+		if (!e->cfg->opt.simulate)
+			p.now_ns = elapsed;
+		watch_window(e, ret, &p);
+		if (p.now_ns >= p.window_end_ns)
+			watch_end(e, ret);
+		if (runner_wait(e->runner, next_step_ns(&p, p.now_ns)))
+			break;
+		if (signal_arrived()) {
+			if (ret->was_interrupted)
+				_exit(EXIT_INTERRUPTED);
+			ret->was_interrupted = true;
+			log_warning("interrupted: closing the window; a second signal leaves at once");
+			runner_stop(e->runner);
+		}
+		if (shows && clock_mono_ns() >= next) {
+			progress_line(e, &p, &last, is_terminal);
+			shown = true;
+			last = p;
+			next += every;
+		}
+	}
+	watch_end(e, ret);
+	if (shown && is_terminal)
+		fprintf(stderr, "\r\033[K");
+	clock_iso_utc(ret->ended_utc, time(NULL));
+}

@@ -1,0 +1,316 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * The io_uring engine: one ring per worker, entered by its owner only.
+ *
+ * Where the kernel grants it, completions are run when the owner asks for them (DEFER_TASKRUN)
+ * instead of interrupting it. The ring then raises a flag in shared memory (TASKRUN_FLAG) while
+ * there is something to ask for, so that a reap with nothing to submit and nothing to collect costs
+ * one memory read and no system call.
+ *
+ * Others wake the owner through an eventfd that is polled by the ring itself. The flag wake_pending
+ * says that a wake has not yet been seen by io_wait(): it survives an io_reap() in between, and it
+ * spares the second of two wakes its system call.
+ */
+#include <assert.h>
+#include <errno.h>
+#include <liburing.h>
+#include <poll.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/mem.h"
+#include "io/io_internal.h"
+
+enum { IOWQ_WORKERS_MAX = 64 };
+
+struct uring {
+	struct io io;
+	struct io_uring ring;
+	int wake_fd;
+	bool has_ring;
+	atomic_bool wake_pending; /* any thread; pairs release in wake with acquire in wait */
+};
+
+/* Newest kernel first (6.1, 5.19, any): what one refuses with EINVAL, the next does without. */
+static const unsigned setup_flags[] = {
+	IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN | IORING_SETUP_COOP_TASKRUN |
+		IORING_SETUP_TASKRUN_FLAG | IORING_SETUP_SUBMIT_ALL,
+	IORING_SETUP_COOP_TASKRUN | IORING_SETUP_TASKRUN_FLAG | IORING_SETUP_SUBMIT_ALL,
+	0,
+};
+
+static const struct {
+	int opcode;
+	const char *name;
+} needed_opcodes[] = {
+	{IORING_OP_READV, "READV"},           {IORING_OP_WRITEV, "WRITEV"},
+	{IORING_OP_READ_FIXED, "READ_FIXED"}, {IORING_OP_WRITE_FIXED, "WRITE_FIXED"},
+	{IORING_OP_FSYNC, "FSYNC"},           {IORING_OP_FALLOCATE, "FALLOCATE"},
+	{IORING_OP_OPENAT, "OPENAT"},         {IORING_OP_CLOSE, "CLOSE"},
+	{IORING_OP_UNLINKAT, "UNLINKAT"},     {IORING_OP_FADVISE, "FADVISE"},
+	{IORING_OP_POLL_ADD, "POLL_ADD"},
+};
+
+static struct uring *uring_of(struct io *io)
+{
+	return container_of(io, struct uring, io);
+}
+
+/* The ring has an entry for each of the depth operations and one for the wake poll, so there always
+ * is one. */
+static struct io_uring_sqe *take_sqe(struct uring *u)
+{
+	struct io_uring_sqe *sqe = io_uring_get_sqe(&u->ring);
+	assert(sqe);
+	return sqe;
+}
+
+static void arm_wake(struct uring *u)
+{
+	struct io_uring_sqe *sqe = take_sqe(u);
+	io_uring_prep_poll_add(sqe, u->wake_fd, POLLIN);
+	io_uring_sqe_set_data(sqe, NULL);
+}
+
+static void prep_transfer(const struct uring *u, struct io_uring_sqe *sqe, struct io_op *op)
+{
+	unsigned n = io_remaining(op);
+	const struct iovec *v = op->cursor;
+	uint64_t offset = op->offset + op->done_bytes;
+	bool is_fixed = u->io.has_registered_buffers && op->buffer_index >= 0 && op->iov_count == 1;
+
+	if (op->kind == IO_READ && is_fixed)
+		io_uring_prep_read_fixed(sqe, op->fd, v->iov_base, (unsigned)v->iov_len, offset,
+					 op->buffer_index);
+	else if (op->kind == IO_READ)
+		io_uring_prep_readv(sqe, op->fd, v, n, offset);
+	else if (is_fixed)
+		io_uring_prep_write_fixed(sqe, op->fd, v->iov_base, (unsigned)v->iov_len, offset,
+					  op->buffer_index);
+	else
+		io_uring_prep_writev(sqe, op->fd, v, n, offset);
+}
+
+static void uring_submit(struct io *io, struct io_op *op)
+{
+	struct uring *u = uring_of(io);
+	struct io_uring_sqe *sqe = take_sqe(u);
+	switch (op->kind) {
+	case IO_READ:
+	case IO_WRITE:
+		prep_transfer(u, sqe, op);
+		break;
+	case IO_OPEN:
+		io_uring_prep_openat(sqe, op->fd, op->name, op->flags | O_CLOEXEC, 0644);
+		break;
+	case IO_CLOSE:
+		io_uring_prep_close(sqe, op->fd);
+		break;
+	case IO_FSYNC:
+		io_uring_prep_fsync(sqe, op->fd, 0);
+		break;
+	case IO_FDATASYNC:
+		io_uring_prep_fsync(sqe, op->fd, IORING_FSYNC_DATASYNC);
+		break;
+	case IO_FALLOCATE:
+		io_uring_prep_fallocate(sqe, op->fd, 0, 0, (off_t)op->length);
+		break;
+	case IO_UNLINK:
+		io_uring_prep_unlinkat(sqe, op->fd, op->name, 0);
+		break;
+	case IO_DROP:
+		io_uring_prep_fadvise(sqe, op->fd, 0, 0, POSIX_FADV_DONTNEED);
+		break;
+	}
+	io_uring_sqe_set_data(sqe, op);
+}
+
+/* What the kernel does not take now (EAGAIN, EBUSY) stays in the ring for the next turn. */
+static void uring_flush(struct io *io)
+{
+	struct uring *u = uring_of(io);
+	if (!io_uring_sq_ready(&u->ring))
+		return;
+	int rc = io_uring_submit_and_get_events(&u->ring);
+	assert(rc >= 0 || rc == -EAGAIN || rc == -EBUSY || rc == -EINTR);
+	(void)rc;
+}
+
+static void take_wake(struct uring *u)
+{
+	eventfd_t count;
+	(void)eventfd_read(u->wake_fd, &count);
+	arm_wake(u);
+}
+
+static unsigned uring_reap(struct io *io, struct io_op **ret, unsigned max)
+{
+	struct uring *u = uring_of(io);
+	struct io_uring_cqe *cqes[64];
+	unsigned n = 0;
+
+	uring_flush(io);
+	unsigned ready = io_uring_peek_batch_cqe(&u->ring, cqes, MIN(max, ARRAY_LEN(cqes)));
+	for (unsigned i = 0; i < ready; i++) {
+		struct io_op *op = io_uring_cqe_get_data(cqes[i]);
+		if (!op)
+			take_wake(u);
+		else if (io_continue(op, cqes[i]->res))
+			uring_submit(io, op);
+		else
+			ret[n++] = op;
+	}
+	io_uring_cq_advance(&u->ring, ready);
+	return n;
+}
+
+static bool wake_seen(struct uring *u)
+{
+	return atomic_exchange_explicit(&u->wake_pending, false, memory_order_acquire);
+}
+
+static void uring_wait(struct io *io, uint64_t timeout_ns)
+{
+	struct uring *u = uring_of(io);
+	if (timeout_ns == 0 || wake_seen(u)) {
+		uring_flush(io);
+		return;
+	}
+	struct __kernel_timespec ts = {.tv_sec = (long long)(timeout_ns / NS_PER_S),
+				       .tv_nsec = (long long)(timeout_ns % NS_PER_S)};
+	struct io_uring_cqe *cqe;
+	(void)io_uring_submit_and_wait_timeout(&u->ring, &cqe, 1,
+					       timeout_ns == UINT64_MAX ? NULL : &ts, NULL);
+	(void)wake_seen(u);
+}
+
+static void uring_wake(struct io *io)
+{
+	struct uring *u = uring_of(io);
+	if (!atomic_exchange_explicit(&u->wake_pending, true, memory_order_acq_rel))
+		(void)eventfd_write(u->wake_fd, 1);
+}
+
+static void uring_free(struct io *io)
+{
+	struct uring *u = uring_of(io);
+	/* Closing a ring unpins its buffers some time later; the next one may need the same locked
+	 * memory now. */
+	if (u->io.has_registered_buffers)
+		(void)io_uring_unregister_buffers(&u->ring);
+	if (u->has_ring)
+		io_uring_queue_exit(&u->ring);
+	if (u->wake_fd >= 0)
+		close(u->wake_fd);
+	free(u);
+}
+
+static const struct io_engine uring_engine = {
+	.name = "uring",
+	.free = uring_free,
+	.submit = uring_submit,
+	.flush = uring_flush,
+	.reap = uring_reap,
+	.wait = uring_wait,
+	.wake = uring_wake,
+};
+
+static int open_ring(struct uring *u, struct error *err)
+{
+	int rc = -EINVAL;
+	for (size_t i = 0; rc == -EINVAL && i < ARRAY_LEN(setup_flags); i++) {
+		struct io_uring_params params = {.flags = setup_flags[i]};
+		rc = io_uring_queue_init_params(u->io.depth + 1, &u->ring, &params);
+	}
+	if (rc == -ENOSYS)
+		return error_set(err, rc, ERR_UNSUPPORTED, "this kernel has no io_uring");
+	if (rc == -EPERM)
+		return error_set(err, rc, ERR_FS_PERMISSION,
+				 "io_uring is not permitted here (kernel.io_uring_disabled or a "
+				 "container's seccomp profile)");
+	if (rc)
+		return error_set(err, rc, ERR_FS_FULL, "io_uring cannot be set up: %s",
+				 strerror(-rc));
+	u->has_ring = true;
+	return 0;
+}
+
+static int check_opcodes(struct uring *u, struct error *err)
+{
+	struct io_uring_probe *probe = io_uring_get_probe_ring(&u->ring);
+	const char *missing = probe ? NULL : "PROBE";
+	for (size_t i = 0; !missing && i < ARRAY_LEN(needed_opcodes); i++)
+		if (!io_uring_opcode_supported(probe, needed_opcodes[i].opcode))
+			missing = needed_opcodes[i].name;
+	io_uring_free_probe(probe);
+	if (!missing)
+		return 0;
+	return error_set(err, -EOPNOTSUPP, ERR_UNSUPPORTED,
+			 "this kernel's io_uring lacks the operation %s", missing);
+}
+
+static int register_buffers(struct uring *u, const struct io_setup *setup, struct strlist *notices)
+{
+	if (!setup->buffer_count)
+		return 0;
+	CLEANUP_FREE struct iovec *v = calloc(setup->buffer_count, sizeof(*v));
+	if (!v)
+		return -ENOMEM;
+	for (uint32_t i = 0; i < setup->buffer_count; i++) {
+		v[i].iov_base = (char *)setup->buffers + i * setup->buffer_bytes;
+		v[i].iov_len = setup->buffer_bytes;
+	}
+	int rc = io_uring_register_buffers(&u->ring, v, setup->buffer_count);
+	u->io.has_registered_buffers = !rc;
+	if (!rc)
+		return 0;
+	char size[32];
+	fmt_bytes(size, sizeof(size), setup->buffer_count * (uint64_t)setup->buffer_bytes);
+	return strlist_addf(
+		notices, "I/O buffers (%s per worker) are not registered with io_uring: %s%s", size,
+		strerror(-rc), rc == -ENOMEM || rc == -EPERM ? " (see 'ulimit -l')" : "");
+}
+
+static int set_up(struct uring *u, const struct io_setup *setup, struct strlist *notices,
+		  struct error *err)
+{
+	u->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (u->wake_fd < 0)
+		return error_set(err, -errno, ERR_FS_FULL, "eventfd: %s", strerror(errno));
+	int rc = open_ring(u, err);
+	if (!rc)
+		rc = check_opcodes(u, err);
+	if (rc)
+		return rc;
+	rc = register_buffers(u, setup, notices);
+	if (rc)
+		return error_set(err, rc, ERR_FS_FULL, "out of memory");
+	/* The kernel's default (4 per core) would run fewer fsyncs at once than were asked for. A
+	 * refusal changes only that. */
+	unsigned workers[2] = {MIN(setup->depth, IOWQ_WORKERS_MAX), 0};
+	(void)io_uring_register_iowq_max_workers(&u->ring, workers);
+	arm_wake(u);
+	return 0;
+}
+
+int io_uring_new(const struct io_setup *setup, struct io **ret, struct strlist *notices,
+		 struct error *err)
+{
+	struct uring *u = calloc(1, sizeof(*u));
+	if (!u)
+		return error_set(err, -ENOMEM, ERR_FS_FULL, "out of memory");
+	u->io.engine = &uring_engine;
+	u->io.depth = setup->depth;
+	u->wake_fd = -1;
+	int rc = set_up(u, setup, notices, err);
+	if (rc) {
+		uring_free(&u->io);
+		return rc;
+	}
+	*ret = &u->io;
+	return 0;
+}

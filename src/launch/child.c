@@ -1,0 +1,368 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * One child process and its two output streams.
+ *
+ * Each stream has one buffer between pipe and screen. While it holds bytes that the screen has not
+ * taken, the loop waits for the screen instead of the pipe, so that a stopped terminal slows the
+ * child down as it would slow any program, but never keeps us from seeing a signal:
+ *
+ *      pipe --read--> buffer --at once--> file
+ *                        `---when it can take them---> screen
+ */
+#include "launch/launch.h"
+
+#include <fcntl.h>
+#include <poll.h>
+#include <stdint.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/signalfd.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+
+enum {
+	STREAM_BUF_BYTES = 65536,
+	SCREEN_WRITE_BYTES =
+		4096, /* a pipe that poll() calls writable takes this much without blocking */
+	DRAIN_WAIT_MS = 100, /* for output that is still on its way when the child has ended */
+};
+
+static const int stop_signals[] = {SIGINT, SIGTERM, SIGHUP};
+
+struct stream {
+	int pipe; /* -1 after its end */
+	int file; /* -1 after a failed write */
+	int screen;
+	size_t len, sent; /* bytes in buf, of which the screen has taken */
+	char buf[STREAM_BUF_BYTES];
+};
+
+struct child {
+	pid_t pid;
+	bool has_ended;
+	int signals; /* signalfd */
+	struct stream out, err;
+	struct launch_result result;
+};
+
+/* One that is ignored (nohup, a background job of a script) stays so; blocked, it would reach us
+ * all the same. */
+static void fill_stop_set(sigset_t *set)
+{
+	struct sigaction now;
+	sigemptyset(set);
+	for (size_t i = 0; i < ARRAY_LEN(stop_signals); i++)
+		if (!sigaction(stop_signals[i], NULL, &now) && now.sa_handler != SIG_IGN)
+			sigaddset(set, stop_signals[i]);
+}
+
+void launch_signals_hold(sigset_t *old)
+{
+	sigset_t set;
+	fill_stop_set(&set);
+	sigprocmask(SIG_BLOCK, &set, old);
+}
+
+void launch_signals_release(const sigset_t *old)
+{
+	sigprocmask(SIG_SETMASK, old, NULL);
+}
+
+static int open_log(const char *path, int *ret, struct error *err)
+{
+	*ret = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
+	if (*ret >= 0)
+		return 0;
+	int rc = -errno;
+	return error_set(err, rc, ERR_FS_PERMISSION, "cannot write %s: %s", path, strerror(-rc));
+}
+
+/* In the child: only async-signal-safe calls. @report: where a failing exec leaves its errno. */
+__attribute__((noreturn)) static void exec_child(char **argv, int out, int err, int report,
+						 pid_t parent)
+{
+	struct sigaction dfl = {.sa_handler = SIG_DFL};
+	sigset_t none;
+	setpgid(0, 0);
+	prctl(PR_SET_PDEATHSIG, SIGTERM); /* not an orphan when we are killed */
+	if (getppid() != parent)
+		_exit(127);
+	sigaction(SIGPIPE, &dfl, NULL);
+	sigemptyset(&none);
+	sigprocmask(SIG_SETMASK, &none, NULL);
+	int null = open("/dev/null", O_RDONLY);
+	if (null >= 0 && dup2(null, 0) >= 0 && dup2(out, 1) >= 0 && dup2(err, 2) >= 0)
+		execvp(argv[0], argv);
+	int code = errno;
+	ssize_t n = write(report, &code, sizeof(code));
+	_exit(n == sizeof(code) ? 127 : 126);
+}
+
+enum { OUT_READ, OUT_WRITE, ERR_READ, ERR_WRITE, REPORT_READ, REPORT_WRITE, PIPE_ENDS };
+
+static void pipes_close(int fd[PIPE_ENDS])
+{
+	for (int i = 0; i < PIPE_ENDS; i++)
+		if (fd[i] >= 0)
+			close(fd[i]);
+}
+
+static int pipes_open(int fd[PIPE_ENDS])
+{
+	for (int i = 0; i < PIPE_ENDS; i++)
+		fd[i] = -1;
+	for (int i = 0; i < PIPE_ENDS; i += 2) {
+		if (pipe2(fd + i, O_CLOEXEC)) {
+			int rc = -errno;
+			pipes_close(fd);
+			return rc;
+		}
+	}
+	return 0;
+}
+
+static int take_fd(int *fd)
+{
+	int taken = *fd;
+	*fd = -1;
+	return taken;
+}
+
+/* Start it; on success the read ends of its streams belong to @c. */
+static int child_start(struct child *c, char **argv)
+{
+	int p[PIPE_ENDS];
+	int rc = pipes_open(p);
+	if (rc)
+		return rc;
+	pid_t self = getpid();
+	c->pid = fork();
+	if (c->pid == 0)
+		exec_child(argv, p[OUT_WRITE], p[ERR_WRITE], p[REPORT_WRITE], self);
+	if (c->pid < 0) {
+		rc = -errno;
+		pipes_close(p);
+		return rc;
+	}
+	setpgid(c->pid, c->pid); /* also here: a signal may come before the child got so far */
+	close(take_fd(&p[REPORT_WRITE]));
+	int code = 0;
+	ssize_t n;
+	do
+		n = read(p[REPORT_READ], &code, sizeof(code));
+	while (n < 0 && errno == EINTR);
+	if (n == sizeof(code)) {
+		waitpid(c->pid, NULL, 0);
+		pipes_close(p);
+		return -code;
+	}
+	c->out.pipe = take_fd(&p[OUT_READ]);
+	c->err.pipe = take_fd(&p[ERR_READ]);
+	pipes_close(p);
+	fcntl(c->out.pipe, F_SETFL, O_NONBLOCK);
+	fcntl(c->err.pipe, F_SETFL, O_NONBLOCK);
+	return 0;
+}
+
+static void close_fd(int *fd)
+{
+	if (*fd >= 0)
+		close(*fd);
+	*fd = -1;
+}
+
+static int write_file(int fd, const char *data, size_t len)
+{
+	while (len) {
+		ssize_t n = write(fd, data, len);
+		if (n < 0 && errno != EINTR)
+			return -errno;
+		if (n > 0) {
+			data += n;
+			len -= (size_t)n;
+		}
+	}
+	return 0;
+}
+
+static void stream_read(struct stream *s, bool *is_log_partial)
+{
+	ssize_t n = read(s->pipe, s->buf, sizeof(s->buf));
+	if (n < 0 && (errno == EINTR || errno == EAGAIN))
+		return;
+	if (n <= 0) {
+		close_fd(&s->pipe);
+		return;
+	}
+	if (s->file >= 0 && write_file(s->file, s->buf, (size_t)n)) {
+		close_fd(&s->file);
+		*is_log_partial = true;
+	}
+	s->len = s->screen >= 0 ? (size_t)n : 0;
+	s->sent = 0;
+}
+
+static void stream_show(struct stream *s)
+{
+	size_t left = s->len - s->sent;
+	ssize_t n = write(s->screen, s->buf + s->sent,
+			  left < SCREEN_WRITE_BYTES ? left : SCREEN_WRITE_BYTES);
+	if (n >= 0)
+		s->sent += (size_t)n;
+	else if (errno != EINTR && errno != EAGAIN)
+		s->screen = -1; /* closed: the files still get everything */
+}
+
+static bool stream_has_unshown(const struct stream *s)
+{
+	return s->screen >= 0 && s->sent < s->len;
+}
+
+static bool stream_is_done(const struct stream *s)
+{
+	return s->pipe < 0 && !stream_has_unshown(s);
+}
+
+static struct pollfd stream_poll(const struct stream *s)
+{
+	if (stream_has_unshown(s))
+		return (struct pollfd){.fd = s->screen, .events = POLLOUT};
+	return (struct pollfd){.fd = s->pipe, .events = POLLIN};
+}
+
+static void stream_step(struct stream *s, const struct pollfd *p, bool *is_log_partial)
+{
+	if (!p->revents)
+		return;
+	if (p->events == POLLOUT)
+		stream_show(s);
+	else
+		stream_read(s, is_log_partial);
+}
+
+/* Ask once, then insist. After the child's end only its last output is left, which nobody wants any
+ * more. */
+static void child_stop(struct child *c, int signal)
+{
+	if (c->has_ended) {
+		c->out.screen = -1;
+		c->err.screen = -1;
+		return;
+	}
+	if (c->result.stop_signal) {
+		c->result.is_killed = true;
+		kill(-c->pid, SIGKILL);
+		return;
+	}
+	c->result.stop_signal = signal;
+	kill(-c->pid, signal == SIGHUP ? SIGTERM : signal); /* nobody handles a lost terminal */
+}
+
+/* The child is not reaped yet, so that its group's number cannot belong to anybody else. */
+static void child_check_end(struct child *c)
+{
+	siginfo_t info = {0};
+	if (c->has_ended || waitid(P_PID, (id_t)c->pid, &info, WEXITED | WNOHANG | WNOWAIT) ||
+	    !info.si_pid)
+		return;
+	c->has_ended = true;
+	kill(-c->pid, SIGKILL);
+}
+
+static void child_take_signals(struct child *c)
+{
+	struct signalfd_siginfo info;
+	while (read(c->signals, &info, sizeof(info)) == sizeof(info)) {
+		if (info.ssi_signo != SIGCHLD)
+			child_stop(c, (int)info.ssi_signo);
+	}
+	child_check_end(c);
+}
+
+static void child_stream(struct child *c)
+{
+	while (!c->has_ended || !stream_is_done(&c->out) || !stream_is_done(&c->err)) {
+		struct pollfd p[] = {
+			{.fd = c->signals, .events = POLLIN},
+			stream_poll(&c->out),
+			stream_poll(&c->err),
+		};
+		bool is_waiting =
+			!c->has_ended || stream_has_unshown(&c->out) || stream_has_unshown(&c->err);
+		int n = poll(p, ARRAY_LEN(p), is_waiting ? -1 : DRAIN_WAIT_MS);
+		if (n == 0)
+			return; /* somebody outside the group keeps the pipe open, but is silent */
+		if (n < 0)
+			continue;
+		stream_step(&c->out, &p[1], &c->result.is_log_partial);
+		stream_step(&c->err, &p[2], &c->result.is_log_partial);
+		if (p[0].revents)
+			child_take_signals(c);
+	}
+}
+
+static void child_reap(struct child *c)
+{
+	int status = 0;
+	while (waitpid(c->pid, &status, 0) < 0 && errno == EINTR)
+		;
+	c->result.exit_status = WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+	c->result.end_signal = WIFSIGNALED(status) ? WTERMSIG(status) : 0;
+}
+
+static int child_run(struct child *c, char **argv, struct error *err)
+{
+	uint64_t start_ns = clock_mono_ns();
+	int rc = child_start(c, argv);
+	if (rc) {
+		error_set(err, rc, ERR_RUN_DEPENDENCY, "cannot start %s: %s", argv[0],
+			  strerror(-rc));
+		return rc;
+	}
+	child_stream(c);
+	child_reap(c);
+	c->result.runtime_s = (double)(clock_mono_ns() - start_ns) / (double)NS_PER_S;
+	return 0;
+}
+
+int launch_run(const struct launch_request *request, struct launch_result *ret, struct error *err)
+{
+	CLEANUP_FREE struct child *c = calloc(1, sizeof(*c));
+	if (!c)
+		return error_set(err, -ENOMEM, ERR_INTERNAL, "out of memory");
+	c->out.pipe = c->err.pipe = c->out.file = c->err.file = -1;
+	c->out.screen = request->stdout_fd;
+	c->err.screen = request->stderr_fd;
+	sigset_t watched, old;
+	struct sigaction ignore = {.sa_handler = SIG_IGN}, dfl = {.sa_handler = SIG_DFL};
+	struct sigaction old_pipe, old_child;
+	fill_stop_set(&watched);
+	sigaddset(&watched, SIGCHLD);
+	sigprocmask(SIG_BLOCK, &watched, &old);
+	sigaction(SIGPIPE, &ignore, &old_pipe); /* a closed screen is seen as EPIPE */
+	sigaction(SIGCHLD, &dfl, &old_child);   /* were it ignored, no end would be seen */
+	c->signals = signalfd(-1, &watched, SFD_CLOEXEC | SFD_NONBLOCK);
+	int rc = c->signals < 0
+			 ? error_set(err, -errno, ERR_INTERNAL, "signalfd: %s", strerror(errno))
+			 : 0;
+	if (!rc)
+		rc = open_log(request->stdout_path, &c->out.file, err);
+	if (!rc)
+		rc = open_log(request->stderr_path, &c->err.file, err);
+	if (!rc)
+		rc = child_run(c, request->argv->v, err);
+	if (!rc)
+		*ret = c->result;
+	close_fd(&c->signals);
+	close_fd(&c->out.pipe);
+	close_fd(&c->err.pipe);
+	close_fd(&c->out.file);
+	close_fd(&c->err.file);
+	sigaction(SIGPIPE, &old_pipe, NULL);
+	sigaction(SIGCHLD, &old_child, NULL);
+	sigprocmask(SIG_SETMASK, &old, NULL);
+	return rc;
+}

@@ -1,0 +1,118 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * result/internal.h - formulas and parts that the files of this room share.
+ *
+ * Receives: struct run_result.  Gives: numbers (NAN: not known) and JSON parts.
+ * Must not know: other rooms' needs.
+ */
+#pragma once
+
+#include <jansson.h>
+#include <math.h>
+
+#include "base/mem.h"
+#include "metrics/run_result.h"
+
+#define GIB 0x1p30
+
+/** Which one of each repeated thing a field is about. */
+struct scope {
+	unsigned tier, dir, part, qos, stat;
+};
+
+/** What a histogram is reduced to; also the keys' order. */
+enum stat {
+	STAT_COUNT,
+	STAT_MEAN,
+	STAT_P50,
+	STAT_P95,
+	STAT_P99,
+	STAT_P999,
+	STAT_P9999,
+	STAT_MAX,
+	STATS
+};
+
+/** result_stat_ms() - one statistic of a latency, in milliseconds (STAT_COUNT: samples). NAN when
+ * empty.
+ */
+double result_stat_ms(const struct hist *h, enum stat stat);
+/** result_stat_name() - "mean", "p50" ... */
+const char *result_stat_name(enum stat stat);
+
+static inline double ratio(double part, double whole)
+{
+	return whole > 0 ? part / whole : NAN;
+}
+
+static inline double window_s(const struct run_result *r)
+{
+	return (double)r->window_ns / 1e9;
+}
+
+static inline double per_s(const struct run_result *r, double amount)
+{
+	return ratio(amount, window_s(r));
+}
+
+static inline double tier_bytes(const struct run_result *r, enum tier_class tier,
+				enum metric_direction dir)
+{
+	return (double)r->m->count[COUNT_TIER_BYTES(tier, dir)];
+}
+
+static inline const struct hist *tier_hist(const struct run_result *r, enum tier_class tier,
+					   enum metric_direction dir, enum metric_part part)
+{
+	return &r->m->hist[HIST_TIER(tier, dir, part)];
+}
+
+static inline double hit_rate(const struct run_result *r)
+{
+	double hits = (double)r->m->count[COUNT_CACHE_HITS];
+	return ratio(hits, hits + (double)r->m->count[COUNT_CACHE_MISSES]);
+}
+
+static inline double tokens_per_s(const struct run_result *r)
+{
+	return per_s(r, (double)r->m->count[COUNT_TOKENS_GENERATED]);
+}
+
+static inline double read_write_ratio(const struct run_result *r)
+{
+	return (double)r->m->count[COUNT_READ_BYTES] /
+	       (double)MAX(r->m->count[COUNT_WRITE_BYTES], 1);
+}
+
+/** result_qos_total() - one of the counters per level (enum metric_qos), over all levels. */
+uint64_t result_qos_total(const struct run_result *r, enum metric_qos what);
+/** result_oldest_age_s() - of the oldest request that was still waiting, over all levels. */
+double result_oldest_age_s(const struct run_result *r);
+/** result_qos_compliance() - share of a level's completed requests within its P95 target. */
+double result_qos_compliance(const struct run_result *r, enum config_qos level);
+
+/*
+ * Parts of the result that are not one number each. All give a new reference, NULL when memory ran
+ * out.
+ */
+json_t *result_part_parameters(const struct run_result *r, const struct scope *s);
+json_t *result_part_storage_health(const struct run_result *r, const struct scope *s);
+json_t *result_part_qos_metrics(const struct run_result *r, const struct scope *s);
+json_t *result_part_prefix_stats(const struct run_result *r, const struct scope *s);
+json_t *result_part_kernel_device(const struct run_result *r, const struct scope *s);
+json_t *result_part_tier_model(const struct run_result *r, const struct scope *s);
+json_t *result_part_errors_by_class(const struct run_result *r, const struct scope *s);
+json_t *result_part_errors_first(const struct run_result *r, const struct scope *s);
+json_t *result_part_histograms(const struct run_result *r, const struct scope *s);
+json_t *result_part_notices(const struct run_result *r, const struct scope *s);
+json_t *result_part_field_notes(const struct run_result *r, const struct scope *s);
+json_t *result_part_samples(const struct run_result *r, enum metric_raw which);
+
+/** result_json_real() - a real, or null where @value is not finite. */
+json_t *result_json_real(double value);
+/** result_json_whole() - an integer, or null where it does not fit (a limit of UINT64_MAX is none).
+ */
+json_t *result_json_whole(uint64_t value);
+/** result_json_text() - a string; where @text is not UTF-8 (a path, a text cut short), "?" for what
+ * is not ASCII. */
+json_t *result_json_text(const char *text);

@@ -1,0 +1,39 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * result/result.h - what a run found, as a JSON file for programs and as text for people.
+ *
+ * Receives: struct run_result, when nothing writes to it any more.  Gives: a JSON tree, a file,
+ * text. Must not know: how anything was measured, or who reads it.
+ *
+ * Names, units and formulas of the fields: fields.c, one row each.
+ */
+#pragma once
+
+#include <jansson.h>
+#include <stdio.h>
+
+#include "metrics/run_result.h"
+
+/** Version of the result file's layout; its first part changes when a field changes its meaning. */
+#define RESULT_SCHEMA_VERSION "1.0"
+
+/**
+ * result_json() - the whole result file as a tree
+ * Every number in it is finite; what is not known is null. Keys stand in the order of fields.c.
+ * Return: a new reference for json_decref(); NULL when memory ran out.
+ */
+json_t *result_json(const struct run_result *r);
+
+/**
+ * result_write() - write the result file, replacing an older one in one step
+ * Doubles are written with the shortest text that reads back as the same double.
+ * Return: 0, -ENOMEM, or what file_write_atomic() said; on failure @path is as it was.
+ */
+int result_write(const struct run_result *r, const char *path);
+
+/**
+ * result_text() - the summary for people: plain ASCII, at most 100 columns
+ * A value without a sample is shown as "-".
+ * Return: 0, -ENOMEM, -EIO when @out took not all of it.
+ */
+int result_text(const struct run_result *r, FILE *out);

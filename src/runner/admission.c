@@ -1,0 +1,294 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * Who is served next. The queue holds users, not requests: a user's stream can be replayed from a cursor, so an overload of any
+ * length costs no memory. Each user is in one place: in the timers (its next request is not due), in the ready heap of its
+ * level (it is), or nowhere (closed loop, being served). Arrivals behind the first unserved one are only ever counted.
+ */
+#include "runner/internal.h"
+
+#include <assert.h>
+#include <stdlib.h>
+
+static void user_schedule(struct admission *a, uint32_t user, uint64_t now_ns)
+{
+	uint64_t at = a->users[user].next_arrival_ns;
+	struct heap *h = at <= now_ns ? &a->ready[workload_qos(a->workload, user)] : &a->timers;
+	heap_push(h, (struct heap_item){.key = at, .tie = user, .value = user});
+}
+
+static int admission_init_users(struct admission *a)
+{
+	a->users = calloc(a->user_count, sizeof(*a->users));
+	if (!a->users)
+		return -ENOMEM;
+	uint32_t per_level[QOS_COUNT] = {0};
+	for (uint32_t u = 0; u < a->user_count; u++)
+		per_level[workload_qos(a->workload, u)]++;
+	int rc = heap_init(&a->timers, a->user_count);
+	for (int q = 0; q < QOS_COUNT && !rc; q++)
+		rc = heap_init(&a->ready[q], per_level[q]);
+	if (rc)
+		return rc;
+	for (uint32_t u = 0; u < a->user_count; u++) {
+		uint64_t first = workload_gap_ns(a->workload, u, 0);
+		a->users[u].next_arrival_ns = first;
+		a->users[u].counted_ns = first;
+		user_schedule(a, u, 0);
+	}
+	return 0;
+}
+
+int admission_init(struct admission *a, const struct runner_setup *setup)
+{
+	*a = (struct admission){
+		.workload = setup->workload,
+		.cfg = setup->cfg,
+		.in_service_max = setup->in_service_max,
+		.is_trace = workload_is_trace(setup->workload),
+		.is_closed_loop = setup->cfg->workload.arrival == ARRIVAL_CLOSED,
+		.user_count = workload_streams(setup->workload),
+	};
+	pthread_mutex_init(&a->lock, NULL);
+	if (!a->is_trace)
+		return admission_init_users(a);
+	a->users = calloc(1, sizeof(*a->users));
+	return a->users ? 0 : -ENOMEM;
+}
+
+void admission_release(struct admission *a)
+{
+	if (!a->workload)
+		return;
+	heap_release(&a->timers);
+	for (int q = 0; q < QOS_COUNT; q++)
+		heap_release(&a->ready[q]);
+	request_release(&a->head);
+	free(a->users);
+	pthread_mutex_destroy(&a->lock);
+	*a = (struct admission){0};
+}
+
+/* Read ahead to the first usable row; bad ones are counted and passed over. */
+static void trace_fill_head(struct admission *a)
+{
+	while (!a->has_head && !a->is_exhausted) {
+		int rc = workload_next(a->workload, 0, &a->users[0].served, &a->head);
+		if (rc == 0) {
+			a->has_head = true;
+			a->head_arrival_ns = a->users[0].served.gap_sum_ns;
+		} else if (rc == -EINVAL) {
+			a->bad_rows++;
+		} else {
+			a->is_exhausted = true;
+			if (rc != -ENODATA)
+				a->bad_rows++;
+		}
+	}
+}
+
+static bool trace_take(struct admission *a, uint64_t now_ns, struct request *r, uint64_t *ret_arrival_ns)
+{
+	trace_fill_head(a);
+	if (!a->has_head || a->head_arrival_ns > now_ns)
+		return false;
+	struct request old = *r; /* swap, so that both keep a block buffer */
+	*r = a->head;
+	a->head = old;
+	a->has_head = false;
+	/* "As fast as service allows" has no schedule: the request arrives when it is taken. */
+	*ret_arrival_ns = a->cfg->opt.trace_speedup > 0 ? a->head_arrival_ns : now_ns;
+	return true;
+}
+
+static void timers_expire(struct admission *a, uint64_t now_ns)
+{
+	while (heap_min_key(&a->timers) <= now_ns)
+		user_schedule(a, (uint32_t)heap_pop(&a->timers).value, now_ns);
+}
+
+/* Strict priority, or, as an option of the workload, the level whose head has waited longest for its target. */
+static int level_pick(const struct admission *a, uint64_t now_ns)
+{
+	const struct config_workload *w = &a->cfg->workload;
+	int best = -1;
+	double best_rank = 0;
+	for (int q = 0; q < QOS_COUNT; q++) {
+		if (!a->ready[q].count)
+			continue;
+		double age_ms = (double)(now_ns - heap_min_key(&a->ready[q])) / 1e6;
+		double rank = w->priority_aging ? age_ms / w->qos[q].target_p95_ms
+						: (double)w->qos[q].priority;
+		if (best < 0 || rank > best_rank) {
+			best = q;
+			best_rank = rank;
+		}
+	}
+	return best;
+}
+
+static bool user_take(struct admission *a, uint64_t now_ns, struct request *r, uint64_t *ret_arrival_ns)
+{
+	timers_expire(a, now_ns);
+	int level = level_pick(a, now_ns);
+	if (level < 0)
+		return false;
+	uint32_t u = (uint32_t)heap_pop(&a->ready[level]).value;
+	struct admission_user *user = &a->users[u];
+	int rc = workload_next(a->workload, u, &user->served, r);
+	assert(rc == 0);
+	(void)rc;
+	*ret_arrival_ns = user->next_arrival_ns;
+	if (a->is_closed_loop) {
+		user->next_arrival_ns = UINT64_MAX; /* not known before this request ends */
+	} else {
+		user->next_arrival_ns += workload_gap_ns(a->workload, u, user->served.sequence);
+		user_schedule(a, u, now_ns);
+	}
+	return true;
+}
+
+bool admission_take(struct admission *a, uint64_t now_ns, struct request *r, uint64_t *ret_arrival_ns)
+{
+	pthread_mutex_lock(&a->lock);
+	bool taken = a->in_service < a->in_service_max &&
+		     (a->is_trace ? trace_take(a, now_ns, r, ret_arrival_ns)
+				  : user_take(a, now_ns, r, ret_arrival_ns));
+	if (taken) {
+		a->in_service++;
+		a->admitted[r->qos]++;
+	}
+	pthread_mutex_unlock(&a->lock);
+	return taken;
+}
+
+void admission_done(struct admission *a, const struct request *r, uint64_t now_ns)
+{
+	pthread_mutex_lock(&a->lock);
+	a->in_service--;
+	if (a->is_closed_loop && !a->is_trace) {
+		struct admission_user *user = &a->users[r->user];
+		user->next_arrival_ns =
+			now_ns + workload_gap_ns(a->workload, r->user, user->served.sequence);
+		user_schedule(a, r->user, now_ns);
+	}
+	pthread_mutex_unlock(&a->lock);
+}
+
+uint64_t admission_deadline(struct admission *a, uint64_t now_ns)
+{
+	uint64_t at;
+	pthread_mutex_lock(&a->lock);
+	if (a->is_trace) {
+		trace_fill_head(a);
+		at = a->has_head ? a->head_arrival_ns : UINT64_MAX;
+	} else {
+		at = heap_min_key(&a->timers);
+		for (int q = 0; q < QOS_COUNT; q++)
+			if (a->ready[q].count)
+				at = 0;
+	}
+	if (a->in_service >= a->in_service_max)
+		at = UINT64_MAX;
+	pthread_mutex_unlock(&a->lock);
+	return at <= now_ns ? 0 : at;
+}
+
+bool admission_is_over(struct admission *a)
+{
+	if (!a->is_trace)
+		return false;
+	pthread_mutex_lock(&a->lock);
+	bool over = a->is_exhausted && !a->has_head && !a->in_service;
+	pthread_mutex_unlock(&a->lock);
+	return over;
+}
+
+uint32_t admission_waiting(struct admission *a)
+{
+	pthread_mutex_lock(&a->lock);
+	uint32_t n = a->has_head;
+	for (int q = 0; q < QOS_COUNT; q++)
+		n += a->ready[q].count;
+	pthread_mutex_unlock(&a->lock);
+	return n;
+}
+
+/* Arrivals of one user before @end_ns. Open loop: each is walked over once in a run, by its gap alone. */
+static uint64_t user_arrived(struct admission *a, uint32_t u, uint64_t end_ns)
+{
+	struct admission_user *user = &a->users[u];
+	if (a->is_closed_loop)
+		return user->served.sequence + (user->next_arrival_ns < end_ns);
+	/* What was served is known to have arrived: jump there. */
+	if (user->counted_sequence < user->served.sequence) {
+		user->counted_sequence = user->served.sequence;
+		user->counted_ns = user->next_arrival_ns;
+	}
+	while (user->counted_ns < end_ns)
+		user->counted_ns += workload_gap_ns(a->workload, u, ++user->counted_sequence);
+	return user->counted_sequence;
+}
+
+/* Arrivals per level before @end_ns. Traces: rows read so far and, at the end of a run, those due behind them. */
+static void admission_arrived(struct admission *a, uint64_t end_ns, uint64_t arrived[QOS_COUNT])
+{
+	if (!a->is_trace) {
+		for (uint32_t u = 0; u < a->user_count; u++)
+			arrived[workload_qos(a->workload, u)] += user_arrived(a, u, end_ns);
+		return;
+	}
+	enum config_qos level = workload_qos(a->workload, 0);
+	trace_fill_head(a);
+	arrived[level] = a->admitted[level];
+	if (a->cfg->opt.trace_speedup > 0 && a->has_head && a->head_arrival_ns < end_ns)
+		arrived[level]++;
+}
+
+void admission_mark_window(struct admission *a, uint64_t begin_ns)
+{
+	pthread_mutex_lock(&a->lock);
+	for (int q = 0; q < QOS_COUNT; q++)
+		a->arrived_before_window[q] = 0;
+	admission_arrived(a, begin_ns, a->arrived_before_window);
+	pthread_mutex_unlock(&a->lock);
+}
+
+/* A trace's rows that were due and never taken: read on to the end of the window. */
+static uint64_t trace_left_over(struct admission *a, uint64_t end_ns)
+{
+	uint64_t left = 0;
+	trace_fill_head(a);
+	while (a->cfg->opt.trace_speedup > 0 && a->has_head && a->head_arrival_ns < end_ns) {
+		left++;
+		a->has_head = false;
+		trace_fill_head(a);
+	}
+	return left;
+}
+
+void admission_count(struct admission *a, uint64_t end_ns, struct metrics *m)
+{
+	uint64_t arrived[QOS_COUNT] = {0};
+	pthread_mutex_lock(&a->lock);
+	if (a->is_trace) {
+		enum config_qos level = workload_qos(a->workload, 0);
+		trace_fill_head(a);
+		if (a->has_head && a->cfg->opt.trace_speedup > 0 && a->head_arrival_ns < end_ns)
+			m->oldest_age_ns[level] = end_ns - a->head_arrival_ns;
+		arrived[level] = a->admitted[level] + trace_left_over(a, end_ns);
+	} else {
+		admission_arrived(a, end_ns, arrived);
+		for (uint32_t u = 0; u < a->user_count; u++) {
+			enum config_qos level = workload_qos(a->workload, u);
+			uint64_t due = a->users[u].next_arrival_ns;
+			if (due < end_ns && end_ns - due > m->oldest_age_ns[level])
+				m->oldest_age_ns[level] = end_ns - due;
+		}
+	}
+	for (int q = 0; q < QOS_COUNT; q++) {
+		m->count[COUNT_QOS(q, QOS_OFFERED)] += arrived[q] - a->arrived_before_window[q];
+		m->count[COUNT_QOS(q, QOS_QUEUED_AT_END)] += arrived[q] - a->admitted[q];
+	}
+	m->count[COUNT_TRACE_ROWS_UNUSABLE] += a->bad_rows;
+	pthread_mutex_unlock(&a->lock);
+}

@@ -1,0 +1,325 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * runner/internal.h - the runner's own structs; for src/runner only.
+ *
+ * admission.c  who is served next            program.c   a request as a state machine of steps
+ * transfer.c   one entry through the tiers   worker.c    the event loop
+ * runner.c     threads, window, collection
+ */
+#pragma once
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+#include "base/clock.h"
+#include "base/heap.h"
+#include "base/list.h"
+#include "base/mem.h"
+#include "runner/runner.h"
+#include "workload/key.h"
+
+/* ---- admission: streams, arrivals, levels ---- */
+
+/** One user's place in its own stream: what was served, and how far arrivals were counted. */
+struct admission_user {
+	struct workload_cursor served;
+	uint64_t next_arrival_ns;  /* of the first request not yet admitted */
+	uint64_t counted_sequence; /* arrivals counted so far (open loop) ... */
+	uint64_t counted_ns;	   /* ... and when the next one is due */
+};
+
+struct admission {
+	pthread_mutex_t lock; /* guards everything below */
+	struct workload *workload;
+	const struct config *cfg;
+	struct admission_user *users;
+	uint32_t user_count;
+	struct heap timers;	      /* users whose next request is not due */
+	struct heap ready[QOS_COUNT]; /* users whose next request is due, by its arrival */
+	uint32_t in_service, in_service_max;
+	bool is_trace, is_closed_loop;
+	/* trace: the row at the head, read but not admitted */
+	struct request head;
+	bool has_head, is_exhausted;
+	uint64_t head_arrival_ns;
+	uint64_t bad_rows;
+	uint64_t arrived_before_window[QOS_COUNT];
+	uint64_t admitted[QOS_COUNT]; /* since the start, warm-up included */
+};
+
+int admission_init(struct admission *a, const struct runner_setup *setup);
+void admission_release(struct admission *a);
+/** admission_take() - the request to serve now, if one is due and a place is free; @r's buffers are reused. */
+bool admission_take(struct admission *a, uint64_t now_ns, struct request *r, uint64_t *ret_arrival_ns);
+/** admission_done() - a request left service (closed loop: its user's next one is timed from here). */
+void admission_done(struct admission *a, const struct request *r, uint64_t now_ns);
+/** admission_deadline() - when the next request becomes due; 0: one is due now; UINT64_MAX: none will. */
+uint64_t admission_deadline(struct admission *a, uint64_t now_ns);
+/** admission_is_over() - the trace is used up and nothing is in service. */
+bool admission_is_over(struct admission *a);
+/** admission_mark_window() - remember how many had arrived when the window opened. */
+void admission_mark_window(struct admission *a, uint64_t begin_ns);
+/** admission_count() - at the end: offered, queued and ages per level into @m. */
+void admission_count(struct admission *a, uint64_t end_ns, struct metrics *m);
+uint32_t admission_waiting(struct admission *a);
+
+/* ---- transfers ---- */
+
+struct worker;
+struct task;
+
+enum transfer_kind { TRANSFER_READ, TRANSFER_WRITE, TRANSFER_MOVE, TRANSFER_DELETE };
+
+enum transfer_state {
+	TRANSFER_FREE,	     /* in the pool */
+	TRANSFER_PERMIT,     /* write: waits for one of --max-concurrent-allocs */
+	TRANSFER_PLACE_WAIT, /* write: joined another writer, or waits for room in the last tier */
+	TRANSFER_STEPS,	     /* write: its plan's moves and deletions run */
+	TRANSFER_READY,	     /* waits for one of --ops-in-flight */
+	TRANSFER_OPEN,	     /* from here on counted in ops_active; read or move: opening the source */
+	TRANSFER_CREATE,     /* write or move: creating the destination */
+	TRANSFER_DATA,	     /* chunks */
+	TRANSFER_SYNC,	     /* buffered write: flushing what was written so far */
+	TRANSFER_CLOSE,	     /* closing the source */
+	TRANSFER_COMMIT,     /* making the destination durable */
+	TRANSFER_ABORT,	     /* removing a failed destination */
+	TRANSFER_REMOVE,     /* deleting */
+};
+
+/** What an entry is moved for; decides which counters it feeds. */
+enum transfer_purpose {
+	FOR_PREFIX,
+	FOR_TURN,
+	FOR_PREFILL,
+	FOR_DECODE,
+	FOR_DECODE_WRITE, /* the probe missed */
+	FOR_PREFIX_WRITE,
+	FOR_ROOM, /* demotion, deletion */
+};
+
+/** One entry on its way. Pooled per worker; worker-owned but for what mail says. */
+struct transfer {
+	struct worker *worker;
+	enum transfer_kind kind;
+	enum transfer_state state;
+	enum transfer_purpose purpose;
+	struct task *task;	/* whose step this is; NULL: making room */
+	struct cache_ref ref;	/* read, delete: the bytes */
+	struct cache_step step; /* move */
+	struct cache_plan plan; /* write */
+	struct tier_object source, target;
+	struct tier_op control; /* everything but chunks; whole-entry tiers: the transfer itself */
+	uint64_t stored_bytes;
+	uint64_t next_offset;  /* first byte no chunk was submitted for */
+	uint64_t done_bytes;   /* stored bytes through */
+	uint64_t dirty_bytes;  /* buffered: written, not yet durable */
+	uint64_t payload_uncounted; /* the payload share of dirty_bytes that completed */
+	uint32_t chunks;       /* in flight */
+	uint32_t children;     /* write: steps handed out and not ended */
+	bool is_source_open, is_target_open;
+	bool has_permit;
+	bool has_submitted;    /* submit_ns is set */
+	bool wants_sync;
+	bool is_eviction;      /* delete: to make room, not the source of a demotion */
+	int error;	       /* first failure; -ECANCELED: the run is over */
+	uint64_t key, payload_bytes;
+	uint64_t issue_ns, submit_ns, end_ns;
+	struct list node;      /* ready, active, planning, or a free list */
+	struct list permit_node; /* permits' FIFO; guarded by its lock */
+	struct list mail;	 /* guarded by the worker's mailbox lock; last: outlives reuse */
+};
+
+/** One chunk in flight with its buffer. A move's chunk is read into the buffer, then written out of it. */
+struct chunk {
+	struct tier_op op;
+	struct transfer *transfer;
+	void *buf;
+	int32_t index;
+	bool is_write;
+	struct list node;
+};
+
+/** --max-concurrent-allocs: a counting semaphore that hands over in order. */
+struct permits {
+	pthread_mutex_t lock;
+	int64_t free;
+	bool is_limited;
+	struct list waiting; /* transfers, by permit_node */
+};
+
+/* ---- requests in service ---- */
+
+enum task_step {
+	STEP_PREFIX,
+	STEP_TURNS,
+	STEP_PREFILL,
+	STEP_DECODE_PROBE,
+	STEP_DECODE,
+	STEP_BLOCKS_READ,
+	STEP_BLOCKS_WRITE,
+	STEP_GENERATION,
+	STEP_END,
+};
+
+/** A request in service: a program of steps, each a list of entries. */
+struct task {
+	struct worker *worker;
+	struct request request;
+	uint64_t arrival_ns, start_ns;
+	enum task_step step;
+	uint32_t issued, count; /* entries of this step issued so far, and in all */
+	uint32_t in_flight;
+	uint32_t blocks_hit;   /* trace: length of the cached prefix */
+	bool is_hungry;	       /* wants a transfer, none was free */
+	bool has_prefilled, has_decoded; /* there is a latency to record */
+	bool has_decode_miss;
+	uint64_t own_key;
+	uint64_t storage_ns, prefill_ns, decode_ns, generation_ns;
+	struct list node; /* free list or hungry */
+};
+
+/* ---- a worker ---- */
+
+enum { WORKER_BATCH = 64 };
+
+struct worker {
+	struct runner *run;
+	unsigned index;
+	pthread_t thread;
+	struct io *io;
+	int wake_fd; /* only without io */
+	struct tier_worker *tier[TIER_CLASSES];
+	struct metrics *m;
+	uint64_t now_ns;
+	bool is_draining;
+	int setup_rc;
+	struct error setup_err;
+
+	struct task *tasks;
+	uint32_t task_count, tasks_busy;
+	struct list tasks_free;
+	struct list hungry;
+
+	struct transfer *transfers;
+	uint32_t transfer_count;
+	struct list transfers_free;
+	uint32_t transfers_free_count; /* room_max - room_active of them are kept for making room */
+	struct list ready;    /* wait for an operation slot */
+	struct list active;   /* have chunks to submit, round-robin */
+	struct list planning; /* writes with steps to hand out */
+	uint32_t ops_active, ops_max;
+	uint32_t room_active, room_max; /* moves and deletions */
+	uint32_t tier_outstanding[TIER_CLASSES];
+
+	struct chunk *chunks;
+	uint32_t chunk_count;
+	struct list chunks_free;
+	void *buffers;
+	size_t buffers_bytes;
+	uint64_t dirty_bytes, dirty_max_bytes;
+
+	struct heap timers; /* simulated token generation */
+	uint64_t cpu_begin_ns;
+	bool has_cpu_begin;
+	uint64_t turn_begin_ns;
+
+	/* mailbox: transfers poked by other workers */
+	ATTR_CACHE_ALIGNED pthread_mutex_t mail_lock;
+	struct list mail;
+	atomic_bool is_sleeping;
+
+	/* published once per loop turn for runner_progress(): relaxed, nothing pairs with them */
+	ATTR_CACHE_ALIGNED _Atomic uint64_t live_bytes[TIER_CLASSES][DIRECTIONS];
+	_Atomic uint64_t live_completed;
+	_Atomic uint64_t live_now_ns;
+	_Atomic uint32_t live_in_service;
+};
+
+struct runner {
+	struct runner_setup setup;
+	struct admission admission;
+	struct permits permits;
+	struct worker *workers;
+	uint32_t worker_count;
+	uint32_t started; /* threads to join */
+	uint64_t origin_ns;
+	uint64_t virtual_ns;
+	uint64_t window_begin_ns;
+	uint32_t chunk_bytes;
+	uint64_t generation_ns_per_token;
+	uint32_t request_parallel;
+	_Atomic uint64_t stop_ns; /* end of the window; only ever lowered (relaxed: a time, read every turn) */
+	_Atomic uint64_t completed; /* for --max-requests */
+	atomic_bool is_interrupted;
+	atomic_bool is_quit; /* leave before the start: set-up failed elsewhere */
+	pthread_mutex_t lock; /* guards the three below, with cond */
+	pthread_cond_t cond;
+	uint32_t ready_workers, finished_workers;
+	bool has_started;
+};
+
+/* time and the window */
+uint64_t run_now(const struct worker *w);
+static inline bool in_window(const struct worker *w, uint64_t ns)
+{
+	return ns >= w->run->window_begin_ns && ns < atomic_load_explicit(&w->run->stop_ns, memory_order_relaxed);
+}
+void run_stop_at(struct runner *r, uint64_t ns);
+/** window_share() - how many of @bytes, moved evenly over [begin, end), fall into the window as known now. */
+uint64_t window_share(const struct worker *w, uint64_t bytes, uint64_t begin_ns, uint64_t end_ns);
+
+static inline void count_add(struct worker *w, enum metric_counter c, uint64_t n)
+{
+	w->m->count[c] += n;
+}
+static inline struct tier *tier_of(const struct worker *w, unsigned index)
+{
+	return w->run->setup.tier[index];
+}
+static inline bool tier_is_whole(const struct worker *w, unsigned index)
+{
+	return tier_of(w, index)->caps & TIER_CAP_WHOLE;
+}
+
+/* transfer.c */
+enum start_outcome { START_ISSUED, START_MISS, START_MISS_IN_FLIGHT, START_NONE };
+/** transfer_read() - look @key up and, when it is there, start reading it. A free transfer must exist. */
+enum start_outcome transfer_read(struct worker *w, struct task *t, uint64_t key,
+				 enum transfer_purpose purpose);
+/** transfer_write() - place and write an entry. START_NONE: nothing to do (resident, empty, too large). */
+enum start_outcome transfer_write(struct worker *w, struct task *t, uint64_t key,
+				  uint64_t payload_bytes, enum transfer_purpose purpose);
+/** transfer_poke() - mail arrived: look at what changed. */
+void transfer_poke(struct transfer *x);
+/** transfer_wake() - struct cache_plan's wake hook: post the transfer to its worker. */
+void transfer_wake(struct cache_plan *plan);
+/** transfers_pump() - hand out steps, fill operation slots, submit chunks. Return: true when something moved. */
+bool transfers_pump(struct worker *w);
+/** transfers_poll() - take completions from the tiers. Return: true when there were any. */
+bool transfers_poll(struct worker *w);
+/** transfers_cancel() - the window is over: every transfer ends as soon as its I/O does. */
+void transfers_cancel(struct worker *w);
+bool transfers_idle(const struct worker *w);
+/** transfers_account_whole() - whole-entry transfers in flight when the window closed: their share of it. */
+void transfers_account_whole(struct worker *w);
+void permits_init(struct permits *p, int64_t count);
+
+/* program.c */
+void task_begin(struct task *t);
+/** task_transfer_ended() - one entry of the task's step ended; @total_ns: its latency, @is_ok: it moved bytes. */
+void task_transfer_ended(struct task *t, const struct transfer *x, uint64_t total_ns, bool is_ok);
+void task_advance(struct task *t);
+/** tasks_feed_hungry() - a transfer was freed: tasks that lacked one go on. */
+void tasks_feed_hungry(struct worker *w);
+void task_generation_over(struct task *t);
+uint64_t entry_tokens(const struct worker *w, uint64_t payload_bytes);
+
+/* worker.c */
+void *worker_main(void *arg);
+int worker_init(struct worker *w, struct runner *r, unsigned index);
+void worker_release(struct worker *w);
+/** worker_sizes() - how large the pools of worker @index are; a pure function of the set-up (runner.c). */
+void worker_sizes(const struct runner_setup *s, unsigned index, struct worker *w);
+/** worker_post() - put @x into its worker's mailbox and wake it. Threads: any. */
+void worker_post(struct transfer *x);
+void worker_wake(struct worker *w);

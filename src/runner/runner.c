@@ -1,0 +1,239 @@
+// SPDX-License-Identifier: Apache-2.0
+/* Threads, the window's two ends, and the sum at the end. */
+#include "runner/internal.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#define DIRTY_MAX_BYTES (UINT64_C(64) << 20) /* buffered writes not yet durable, all workers together */
+enum { TRANSFERS_PER_WORKER_MAX = 8192 };
+
+uint64_t run_now(const struct worker *w)
+{
+	const struct runner *r = w->run;
+	return r->setup.is_virtual ? r->virtual_ns : clock_mono_ns() - r->origin_ns;
+}
+
+void run_stop_at(struct runner *r, uint64_t ns)
+{
+	uint64_t old = atomic_load(&r->stop_ns);
+	while (ns < old && !atomic_compare_exchange_weak(&r->stop_ns, &old, ns)) {
+	}
+	for (uint32_t i = 0; i < r->worker_count; i++)
+		worker_wake(&r->workers[i]);
+}
+
+uint64_t window_share(const struct worker *w, uint64_t bytes, uint64_t begin_ns, uint64_t end_ns)
+{
+	uint64_t from = MAX(begin_ns, w->run->window_begin_ns);
+	uint64_t to = MIN(end_ns, atomic_load_explicit(&w->run->stop_ns, memory_order_relaxed));
+	if (to <= from)
+		return 0;
+	return (uint64_t)((unsigned __int128)bytes * (to - from) / (end_ns - begin_ns));
+}
+
+/* Worker @index's part of @total: parts add up to it, and nobody is left without. */
+static uint32_t share(uint32_t total, uint32_t workers, unsigned index)
+{
+	uint32_t each = total / workers + (index < total % workers);
+	return each ? each : 1;
+}
+
+void worker_sizes(const struct runner_setup *s, unsigned index, struct worker *w)
+{
+	w->task_count = share(s->in_service_max, s->workers, index);
+	w->ops_max = share(s->ops_in_flight, s->workers, index);
+	w->room_max = w->ops_max + 16;
+	uint64_t wanted = (uint64_t)w->task_count * (uint64_t)s->cfg->opt.request_parallel;
+	w->transfer_count = (uint32_t)MIN(wanted, TRANSFERS_PER_WORKER_MAX) + w->room_max;
+	bool has_data = false;
+	for (unsigned i = 0; i < s->tier_count; i++)
+		has_data |= !(s->tier[i]->caps & TIER_CAP_WHOLE);
+	w->chunk_count = has_data ? share(s->io_depth, s->workers, index) : 0;
+	w->dirty_max_bytes = DIRTY_MAX_BYTES / s->workers;
+}
+
+uint64_t runner_memory_bytes(const struct runner_setup *s, uint32_t streams)
+{
+	uint64_t bytes =
+		(uint64_t)streams * (sizeof(struct admission_user) + 2 * sizeof(struct heap_item));
+	for (unsigned i = 0; i < s->workers; i++) {
+		struct worker w = {0};
+		worker_sizes(s, i, &w);
+		bytes += (uint64_t)w.chunk_count * s->cfg->opt.io_size_bytes + sizeof(struct metrics) +
+			 (uint64_t)w.transfer_count * sizeof(struct transfer) +
+			 (uint64_t)w.task_count * sizeof(struct task);
+	}
+	return bytes;
+}
+
+static int runner_start_threads(struct runner *r, struct error *err)
+{
+	for (uint32_t i = 0; i < r->worker_count; i++) {
+		int rc = pthread_create(&r->workers[i].thread, NULL, worker_main, &r->workers[i]);
+		if (rc)
+			return error_set(err, -rc, ERR_FS_FULL, "cannot start worker %u of %u: %s",
+					 i + 1, r->worker_count, strerror(rc));
+		r->started++;
+	}
+	pthread_mutex_lock(&r->lock);
+	while (r->ready_workers < r->worker_count)
+		pthread_cond_wait(&r->cond, &r->lock);
+	pthread_mutex_unlock(&r->lock);
+	for (uint32_t i = 0; i < r->worker_count; i++) {
+		const struct worker *w = &r->workers[i];
+		if (!w->setup_rc)
+			continue;
+		if (w->setup_err.code)
+			*err = w->setup_err;
+		else
+			error_set(err, 0, ERR_FS_FULL, "cannot set up worker %u: %s", i,
+				  strerror(-w->setup_rc));
+		return w->setup_rc;
+	}
+	return 0;
+}
+
+int runner_new(const struct runner_setup *setup, struct runner **ret, struct error *err)
+{
+	struct runner *r = aligned_alloc(64, ALIGN_UP(sizeof(*r), 64));
+	if (!r)
+		return error_set(err, -ENOMEM, ERR_FS_FULL, "out of memory");
+	memset(r, 0, sizeof(*r));
+	r->setup = *setup;
+	r->worker_count = setup->workers;
+	r->chunk_bytes = (uint32_t)setup->cfg->opt.io_size_bytes;
+	r->request_parallel = (uint32_t)setup->cfg->opt.request_parallel;
+	r->generation_ns_per_token =
+		(uint64_t)(setup->cfg->workload.generation_s[setup->cfg->opt.generation_mode] * 1e9 + 0.5);
+	r->window_begin_ns = setup->warmup_ns;
+	atomic_init(&r->stop_ns, setup->warmup_ns + setup->duration_ns);
+	pthread_mutex_init(&r->lock, NULL);
+	pthread_condattr_t attr;
+	pthread_condattr_init(&attr);
+	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+	pthread_cond_init(&r->cond, &attr);
+	pthread_condattr_destroy(&attr);
+	permits_init(&r->permits, setup->cfg->opt.max_concurrent_allocs);
+
+	size_t bytes = ALIGN_UP(r->worker_count * sizeof(*r->workers), 64);
+	r->workers = aligned_alloc(64, bytes);
+	int rc = r->workers ? 0 : -ENOMEM;
+	if (!rc) {
+		memset(r->workers, 0, bytes);
+		rc = admission_init(&r->admission, setup);
+	}
+	for (uint32_t i = 0; i < r->worker_count && !rc; i++)
+		rc = worker_init(&r->workers[i], r, i);
+	if (rc)
+		error_set(err, rc, ERR_FS_FULL, "cannot allocate the workers: %s", strerror(-rc));
+	else
+		rc = runner_start_threads(r, err);
+	if (rc) {
+		runner_free(r);
+		return rc;
+	}
+	*ret = r;
+	return 0;
+}
+
+void runner_start(struct runner *r)
+{
+	pthread_mutex_lock(&r->lock);
+	r->origin_ns = clock_mono_ns();
+	r->has_started = true;
+	pthread_cond_broadcast(&r->cond);
+	pthread_mutex_unlock(&r->lock);
+}
+
+bool runner_wait(struct runner *r, uint64_t timeout_ns)
+{
+	uint64_t until = clock_mono_ns() + timeout_ns;
+	struct timespec ts = {(time_t)(until / NS_PER_S), (long)(until % NS_PER_S)};
+	pthread_mutex_lock(&r->lock);
+	while (r->finished_workers < r->worker_count)
+		if (pthread_cond_timedwait(&r->cond, &r->lock, &ts))
+			break;
+	bool done = r->finished_workers == r->worker_count;
+	pthread_mutex_unlock(&r->lock);
+	return done;
+}
+
+void runner_stop(struct runner *r)
+{
+	uint64_t now = 0;
+	for (uint32_t i = 0; i < r->worker_count && r->setup.is_virtual; i++)
+		now = atomic_load_explicit(&r->workers[i].live_now_ns, memory_order_relaxed);
+	if (!r->setup.is_virtual)
+		now = clock_mono_ns() - r->origin_ns + NS_PER_MS;
+	if (now < atomic_load(&r->stop_ns))
+		atomic_store(&r->is_interrupted, true);
+	run_stop_at(r, now);
+}
+
+void runner_progress(struct runner *r, struct runner_progress *ret)
+{
+	*ret = (struct runner_progress){
+		.window_begin_ns = r->window_begin_ns,
+		.window_end_ns = atomic_load(&r->stop_ns),
+		.waiting = admission_waiting(&r->admission),
+	};
+	for (uint32_t i = 0; i < r->worker_count; i++) {
+		struct worker *w = &r->workers[i];
+		for (int t = 0; t < TIER_CLASSES; t++)
+			for (int d = 0; d < DIRECTIONS; d++)
+				ret->bytes[t][d] += atomic_load_explicit(&w->live_bytes[t][d],
+									 memory_order_relaxed);
+		ret->completed += atomic_load_explicit(&w->live_completed, memory_order_relaxed);
+		ret->in_service += atomic_load_explicit(&w->live_in_service, memory_order_relaxed);
+		uint64_t now = atomic_load_explicit(&w->live_now_ns, memory_order_relaxed);
+		ret->now_ns = MAX(ret->now_ns, now);
+	}
+}
+
+int runner_collect(struct runner *r, struct metrics *ret, struct runner_outcome *outcome)
+{
+	uint64_t end = atomic_load(&r->stop_ns);
+	uint64_t window = end > r->window_begin_ns ? end - r->window_begin_ns : 0;
+	uint64_t busiest = 0;
+	for (uint32_t i = 0; i < r->worker_count; i++) {
+		busiest = MAX(busiest, r->workers[i].m->count[COUNT_WORKER_CPU_NS]);
+		int rc = metrics_merge(ret, r->workers[i].m);
+		if (rc)
+			return rc;
+	}
+	admission_count(&r->admission, end, ret);
+	const struct io *io = r->workers[0].io;
+	*outcome = (struct runner_outcome){
+		.window_ns = window,
+		.in_service_max = r->setup.in_service_max,
+		.is_interrupted = atomic_load(&r->is_interrupted),
+		.io_engine = io ? io_name(io) : "",
+		.has_registered_buffers = io && io_has_registered_buffers(io),
+		.worker_cpu_share_max =
+			window && !r->setup.is_virtual ? (double)busiest / (double)window : 0.0,
+	};
+	return 0;
+}
+
+void runner_free(struct runner *r)
+{
+	if (!r)
+		return;
+	if (r->started && r->has_started)
+		runner_stop(r);
+	pthread_mutex_lock(&r->lock);
+	atomic_store(&r->is_quit, true);
+	pthread_cond_broadcast(&r->cond);
+	pthread_mutex_unlock(&r->lock);
+	for (uint32_t i = 0; i < r->started; i++)
+		pthread_join(r->workers[i].thread, NULL);
+	for (uint32_t i = 0; r->workers && i < r->worker_count; i++)
+		worker_release(&r->workers[i]);
+	free(r->workers);
+	admission_release(&r->admission);
+	pthread_mutex_destroy(&r->permits.lock);
+	pthread_cond_destroy(&r->cond);
+	pthread_mutex_destroy(&r->lock);
+	free(r);
+}

@@ -1,0 +1,96 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * runner/runner.h - drives requests through the tiers: admission, request programs, the chunk loop, the window.
+ *
+ * Receives: a workload, a cache, tiers, a payload maker.  Gives: merged metrics over the measurement window.
+ * Must not know: options' spelling, result files, result directories.
+ *
+ * N workers, each a thread with its own queue, buffers, histograms and requests; they share the admission queue, the cache and the
+ * tiers. The same code runs on the real clock and on the virtual one (one worker, tiers that compute their times).
+ * Life: runner_new() - runner_start() - runner_wait() until true (meanwhile runner_progress(), runner_stop()) - runner_collect()
+ * - runner_free().
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/err.h"
+#include "cache/cache.h"
+#include "config/config.h"
+#include "io/io.h"
+#include "metrics/metrics.h"
+#include "payload/payload.h"
+#include "tier/tier.h"
+#include "workload/workload.h"
+
+enum { RUNNER_IN_SERVICE_MAX = 500 }; /* requests in service at most (engine spec 0.2) */
+
+struct runner_setup {
+	const struct config *cfg;   /* borrowed, like everything below */
+	struct workload *workload;
+	struct cache *cache;
+	struct tier *tier[TIER_CLASSES]; /* in the cache's order */
+	unsigned tier_count;
+	const struct payload *payload;
+	struct error_log *errors;
+	struct strlist *notices; /* written before runner_new() returns only */
+	uint32_t rank;
+	bool is_virtual;
+	bool needs_io; /* some tier uses struct io */
+	uint32_t workers;
+	uint32_t in_service_max;
+	uint32_t io_depth;	/* chunks in flight, all workers together */
+	uint32_t ops_in_flight; /* entries in transfer, all workers together */
+	uint64_t warmup_ns, duration_ns;
+};
+
+struct runner;
+
+/**
+ * runner_new() - allocate everything and start the workers, each with its queue open and waiting
+ * Return: 0; -ENOMEM; what io_new() said, with @err filled.
+ */
+int runner_new(const struct runner_setup *setup, struct runner **ret, struct error *err);
+
+/** runner_start() - the clock starts: warm-up, then the window. */
+void runner_start(struct runner *r);
+
+/** runner_wait() - wait up to @timeout_ns of real time for the end. Return: true when every worker has drained. */
+bool runner_wait(struct runner *r, uint64_t timeout_ns);
+
+/** runner_stop() - end the window now (a signal). Threads: any; not for use in a signal handler. */
+void runner_stop(struct runner *r);
+
+/** A look from outside while the run goes on; values are a loop turn old at most. */
+struct runner_progress {
+	uint64_t now_ns;     /* since runner_start(), of the run's clock */
+	uint64_t window_begin_ns, window_end_ns;
+	uint64_t bytes[TIER_CLASSES][DIRECTIONS]; /* moved inside the window */
+	uint64_t completed;
+	uint32_t in_service;
+	uint32_t waiting; /* users (trace: 0 or 1) with a request due and not in service */
+};
+void runner_progress(struct runner *r, struct runner_progress *ret);
+
+/** What the run was, beside its metrics. */
+struct runner_outcome {
+	uint64_t window_ns;
+	uint32_t in_service_max;
+	bool is_interrupted;
+	const char *io_engine; /* "uring", "threads" or "" */
+	bool has_registered_buffers;
+	double worker_cpu_share_max; /* busiest worker: CPU time over the window; virtual clock: 0 */
+};
+
+/**
+ * runner_collect() - after runner_wait() returned true: merge the workers' metrics, count what was offered and left over
+ * @ret: from metrics_new()   Return: 0 or -ENOMEM.
+ */
+int runner_collect(struct runner *r, struct metrics *ret, struct runner_outcome *outcome);
+
+/** runner_free() - joins the workers (stopping them if needed) and closes their queues. NULL and half-built are fine. */
+void runner_free(struct runner *r);
+
+/** runner_memory_bytes() - what runner_new() will allocate: chunk buffers, histograms as far as they are touched, operations, users. */
+uint64_t runner_memory_bytes(const struct runner_setup *setup, uint32_t streams);

@@ -1,0 +1,929 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * One entry through the tiers. A transfer is a small state machine; only completions and mail move it:
+ *
+ *   read    READY - OPEN - DATA - CLOSE
+ *   write   [PERMIT] - [PLACE_WAIT] - [STEPS] - READY - CREATE - DATA [- SYNC - DATA] - COMMIT
+ *   move    READY - OPEN - CREATE - DATA - CLOSE - COMMIT [- REMOVE the source]
+ *   delete  REMOVE
+ *
+ * A failure (or the end of the run) waits for the chunks in flight, then closes the source and aborts the target. Whole-entry
+ * tiers have no chunks: a read is one operation in DATA, a write one in COMMIT.
+ */
+#include "runner/internal.h"
+
+#include <assert.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+/* ---- pool and lists ---- */
+
+static struct transfer *transfer_new(struct worker *w, enum transfer_kind kind, struct task *task,
+				     enum transfer_purpose purpose)
+{
+	struct list *node = list_pop_front(&w->transfers_free);
+	assert(node);
+	w->transfers_free_count--;
+	struct transfer *x = list_entry(node, struct transfer, node);
+	memset(x, 0, offsetof(struct transfer, mail));
+	x->worker = w;
+	x->kind = kind;
+	x->task = task;
+	x->purpose = purpose;
+	x->issue_ns = w->now_ns;
+	return x;
+}
+
+static void transfer_free(struct transfer *x)
+{
+	x->state = TRANSFER_FREE;
+	list_push_back(&x->worker->transfers_free, &x->node);
+	x->worker->transfers_free_count++;
+}
+
+static void ready_push(struct transfer *x)
+{
+	x->state = TRANSFER_READY;
+	list_push_back(&x->worker->ready, &x->node);
+}
+
+static struct tier_object object_of(const struct cache_ref *ref)
+{
+	return (struct tier_object){
+		.key = ref->key,
+		.generation = ref->generation,
+		.payload_bytes = ref->payload_bytes,
+		.location = ref->location,
+		.fd = -1,
+	};
+}
+
+static unsigned source_tier(const struct transfer *x)
+{
+	return x->kind == TRANSFER_MOVE ? x->step.source.tier : x->ref.tier;
+}
+
+static unsigned target_tier(const struct transfer *x)
+{
+	return x->kind == TRANSFER_MOVE ? x->step.target.tier : x->plan.target.tier;
+}
+
+/* ---- operations on tiers ---- */
+
+static void tier_submit(struct worker *w, unsigned tier, struct tier_op *op)
+{
+	w->tier_outstanding[tier]++;
+	tier_of(w, tier)->ops->submit(w->tier[tier], op, w->now_ns);
+}
+
+static void control_submit(struct transfer *x, unsigned tier, enum tier_op_kind kind,
+			   struct tier_object *obj, enum transfer_state state)
+{
+	x->state = state;
+	x->control = (struct tier_op){
+		.kind = kind,
+		.obj = obj,
+		.len = x->payload_bytes,
+		.buffer_index = -1,
+		.owner = NULL, /* NULL: a control operation; chunks carry theirs */
+	};
+	if (kind == TIER_READ || kind == TIER_WRITE) {
+		x->has_submitted = true;
+		x->submit_ns = x->worker->now_ns;
+	}
+	tier_submit(x->worker, tier, &x->control);
+}
+
+static const char *op_name(enum tier_op_kind kind)
+{
+	static const char *const names[] = {
+		[TIER_CREATE] = "create", [TIER_WRITE] = "write", [TIER_SYNC] = "sync",
+		[TIER_COMMIT] = "commit", [TIER_ABORT] = "abort", [TIER_OPEN] = "open",
+		[TIER_READ] = "read",	  [TIER_CLOSE] = "close", [TIER_DELETE] = "delete",
+	};
+	return names[kind];
+}
+
+/* The first failure of a transfer is counted and told; what follows from it is not another error. */
+static void transfer_fail(struct transfer *x, unsigned tier, const struct tier_op *op,
+			  const struct payload_mismatch *mismatch)
+{
+	int rc = mismatch ? -EILSEQ : op->result;
+	bool is_first = !x->error || x->error == -ECANCELED;
+	if (!x->error)
+		x->error = rc;
+	if (!is_first)
+		return;
+	const struct tier *t = tier_of(x->worker, tier);
+	char name[48], where[ERROR_TEXT_MAX], what[160], text[ERROR_TEXT_MAX + 200];
+	const char *symbol = strerrorname_np(-rc);
+	snprintf(name, sizeof(name), "%s %s: %s", config_tier_name(t->class), op_name(op->kind),
+		 mismatch ? "data mismatch" : symbol ? symbol : "unknown error");
+	t->ops->describe(t, op, where, sizeof(where));
+	if (mismatch)
+		payload_describe(mismatch, what, sizeof(what));
+	else
+		snprintf(what, sizeof(what), "%s", strerrordesc_np(-rc));
+	snprintf(text, sizeof(text), "%s: %s", where, what);
+	error_log_add(x->worker->run->setup.errors, name, text);
+}
+
+/* ---- accounting ---- */
+
+static void count_bytes(struct worker *w, unsigned tier, enum metric_direction dir, uint64_t bytes)
+{
+	count_add(w, COUNT_TIER_BYTES(tier_of(w, tier)->class, dir), bytes);
+}
+
+/* The payload's share of a chunk: padding moves, but is nobody's cache. */
+static uint64_t chunk_payload(const struct transfer *x, const struct tier_op *op)
+{
+	uint64_t end = MIN(op->offset + op->len, x->payload_bytes);
+	return end > op->offset ? end - op->offset : 0;
+}
+
+/* A whole-entry operation moved its bytes evenly over its service time; null tiers take no time at all. */
+static void account_whole(struct transfer *x, const struct tier_op *op, unsigned tier)
+{
+	struct worker *w = x->worker;
+	uint64_t bytes = x->payload_bytes;
+	if (op->end_ns > op->begin_ns)
+		bytes = window_share(w, bytes, op->begin_ns, op->end_ns);
+	else if (!in_window(w, w->now_ns))
+		return;
+	count_bytes(w, tier, op->kind == TIER_READ ? DIR_READ : DIR_WRITE, bytes);
+}
+
+static void dirty_settle(struct transfer *x)
+{
+	if (in_window(x->worker, x->worker->now_ns))
+		count_bytes(x->worker, target_tier(x), DIR_WRITE, x->payload_uncounted);
+	x->worker->dirty_bytes -= x->dirty_bytes;
+	x->dirty_bytes = 0;
+	x->payload_uncounted = 0;
+}
+
+static void record_latency(struct transfer *x, unsigned tier, enum metric_direction dir)
+{
+	struct worker *w = x->worker;
+	enum tier_class class = tier_of(w, tier)->class;
+	uint64_t total = x->end_ns - x->issue_ns;
+	uint64_t device = x->end_ns - x->submit_ns;
+	hist_record(&w->m->hist[HIST_TIER(class, dir, PART_TOTAL)], total);
+	hist_record(&w->m->hist[HIST_TIER(class, dir, PART_DEVICE)], device);
+	hist_record(&w->m->hist[HIST_TIER(class, dir, PART_HOST)], total - device);
+	count_add(w, COUNT_TIER_OPS(class, dir), 1);
+	count_add(w, dir == DIR_READ ? COUNT_READ_OPS : COUNT_WRITE_OPS, 1);
+	count_add(w, dir == DIR_READ ? COUNT_READ_BYTES : COUNT_WRITE_BYTES, x->payload_bytes);
+	if (class == TIER_STORAGE)
+		count_add(w, COUNT_STORAGE_TOKENS, entry_tokens(w, x->payload_bytes));
+}
+
+static void count_landing(struct transfer *x, unsigned tier)
+{
+	enum tier_class class = tier_of(x->worker, tier)->class;
+	if (class == TIER_CPU)
+		count_add(x->worker, COUNT_OFFLOADS_CPU, 1);
+	else if (class == TIER_STORAGE)
+		count_add(x->worker, COUNT_OFFLOADS_STORAGE, 1);
+}
+
+/* ---- permits ---- */
+
+void permits_init(struct permits *p, int64_t count)
+{
+	*p = (struct permits){.free = count, .is_limited = count > 0};
+	pthread_mutex_init(&p->lock, NULL);
+	list_init(&p->waiting);
+}
+
+static bool permit_take(struct transfer *x)
+{
+	struct permits *p = &x->worker->run->permits;
+	if (!p->is_limited)
+		return true;
+	pthread_mutex_lock(&p->lock);
+	bool taken = p->free > 0;
+	if (taken)
+		p->free--;
+	else
+		list_push_back(&p->waiting, &x->permit_node);
+	x->has_permit = taken;
+	pthread_mutex_unlock(&p->lock);
+	return taken;
+}
+
+static void permit_give(struct transfer *x)
+{
+	struct permits *p = &x->worker->run->permits;
+	if (!p->is_limited)
+		return;
+	pthread_mutex_lock(&p->lock);
+	x->has_permit = false;
+	struct list *node = list_pop_front(&p->waiting);
+	struct transfer *next = node ? list_entry(node, struct transfer, permit_node) : NULL;
+	if (next)
+		next->has_permit = true;
+	else
+		p->free++;
+	pthread_mutex_unlock(&p->lock);
+	if (next)
+		worker_post(next);
+}
+
+/* ---- ends ---- */
+
+static void remove_begin(struct transfer *x, const struct cache_ref *ref);
+
+static void write_leave(struct transfer *x, bool is_ok)
+{
+	permit_give(x);
+	struct task *t = x->task;
+	uint64_t total = is_ok ? x->end_ns - x->issue_ns : 0;
+	if (!x->worker->is_draining)
+		task_transfer_ended(t, x, total, is_ok);
+	transfer_free(x);
+}
+
+static void read_finish(struct transfer *x)
+{
+	struct worker *w = x->worker;
+	struct cache_ref dead;
+	bool is_ok = !x->error;
+	if (is_ok && in_window(w, x->end_ns))
+		record_latency(x, x->ref.tier, DIR_READ);
+	/* A read cut short by the end of the run says nothing about the entry. */
+	enum cache_duty duty = cache_read_end(w->run->setup.cache, &x->ref,
+					      is_ok || x->error == -ECANCELED, &dead);
+	if (!w->is_draining)
+		task_transfer_ended(x->task, x, x->end_ns - x->issue_ns, is_ok);
+	if (duty == CACHE_DELETE) {
+		w->room_active++;
+		remove_begin(x, &dead);
+	} else {
+		transfer_free(x);
+	}
+}
+
+static void write_finish(struct transfer *x)
+{
+	struct worker *w = x->worker;
+	bool is_ok = !x->error;
+	if (is_ok && in_window(w, x->end_ns)) {
+		record_latency(x, target_tier(x), DIR_WRITE);
+		count_landing(x, target_tier(x));
+	}
+	cache_write_done(w->run->setup.cache, &x->plan, x->target.location, is_ok);
+	write_leave(x, is_ok);
+}
+
+static void move_finish(struct transfer *x)
+{
+	struct worker *w = x->worker;
+	struct cache_ref dead;
+	bool is_ok = !x->error;
+	if (is_ok && in_window(w, x->end_ns)) {
+		hist_record(&w->m->hist[HIST_DEMOTE], x->end_ns - x->issue_ns);
+		count_add(w, COUNT_DEMOTED_BYTES, x->payload_bytes);
+		count_add(w, COUNT_EVICTIONS, 1);
+		count_landing(x, target_tier(x));
+		if (tier_of(w, target_tier(x))->class == TIER_STORAGE)
+			count_add(w, COUNT_STORAGE_TOKENS, entry_tokens(w, x->payload_bytes));
+	}
+	if (cache_step_done(w->run->setup.cache, &x->step, x->target.location, is_ok, &dead) ==
+	    CACHE_DELETE) {
+		remove_begin(x, &dead);
+	} else {
+		w->room_active--;
+		transfer_free(x);
+	}
+}
+
+static void transfer_finish(struct transfer *x)
+{
+	x->worker->ops_active--;
+	if (x->kind == TRANSFER_READ)
+		read_finish(x);
+	else if (x->kind == TRANSFER_WRITE)
+		write_finish(x);
+	else
+		move_finish(x);
+}
+
+static void remove_finish(struct transfer *x)
+{
+	struct worker *w = x->worker;
+	if (x->is_eviction && in_window(w, w->now_ns)) {
+		hist_record(&w->m->hist[HIST_DELETE], w->now_ns - x->issue_ns);
+		count_add(w, COUNT_EVICTIONS, 1);
+		count_add(w, COUNT_DELETED_BYTES, x->ref.payload_bytes);
+	}
+	/* The copy of an entry that was dropped while it moved has to go the same way. */
+	struct cache_ref dead;
+	if (cache_freed(w->run->setup.cache, &x->ref, &dead) == CACHE_DELETE) {
+		x->is_eviction = false;
+		remove_begin(x, &dead);
+		return;
+	}
+	w->room_active--;
+	transfer_free(x);
+}
+
+static void remove_begin(struct transfer *x, const struct cache_ref *ref)
+{
+	x->kind = TRANSFER_DELETE;
+	x->ref = *ref;
+	x->source = object_of(ref);
+	if (tier_is_whole(x->worker, ref->tier))
+		remove_finish(x);
+	else
+		control_submit(x, ref->tier, TIER_DELETE, &x->source, TRANSFER_REMOVE);
+}
+
+/* ---- data ---- */
+
+static void whole_write(struct transfer *x)
+{
+	control_submit(x, target_tier(x), TIER_WRITE, &x->target, TRANSFER_COMMIT);
+}
+
+/* No chunk is in flight any more: give back what is open, last opened first. */
+static void transfer_unwind(struct transfer *x)
+{
+	x->end_ns = x->worker->now_ns;
+	if (x->is_source_open)
+		control_submit(x, source_tier(x), TIER_CLOSE, &x->source, TRANSFER_CLOSE);
+	else if (x->is_target_open)
+		control_submit(x, target_tier(x), TIER_ABORT, &x->target, TRANSFER_ABORT);
+	else
+		transfer_finish(x);
+}
+
+static void target_create(struct transfer *x)
+{
+	if (x->kind == TRANSFER_WRITE)
+		x->target = object_of(&x->plan.target);
+	else
+		x->target = object_of(&x->step.target);
+	x->is_target_open = true; /* also when it fails: half a file must go */
+	control_submit(x, target_tier(x), TIER_CREATE, &x->target, TRANSFER_CREATE);
+}
+
+static void data_begin(struct transfer *x)
+{
+	x->state = TRANSFER_DATA;
+	list_push_back(&x->worker->active, &x->node);
+}
+
+static void data_end(struct transfer *x)
+{
+	if (x->is_source_open) {
+		x->end_ns = x->worker->now_ns;
+		control_submit(x, source_tier(x), TIER_CLOSE, &x->source, TRANSFER_CLOSE);
+	} else {
+		control_submit(x, target_tier(x), TIER_COMMIT, &x->target, TRANSFER_COMMIT);
+	}
+}
+
+/* The source gave everything: a read is over, a move goes on to its target. */
+static void source_end(struct transfer *x)
+{
+	if (x->kind == TRANSFER_READ) {
+		transfer_finish(x);
+	} else if (tier_is_whole(x->worker, target_tier(x))) {
+		x->target = object_of(&x->step.target);
+		whole_write(x);
+	} else {
+		control_submit(x, target_tier(x), TIER_COMMIT, &x->target, TRANSFER_COMMIT);
+	}
+}
+
+/* After a chunk ended: what now? */
+static void data_continue(struct transfer *x)
+{
+	if (x->chunks)
+		return;
+	if (x->error)
+		transfer_unwind(x);
+	else if (x->done_bytes == x->stored_bytes)
+		data_end(x);
+	else if (x->wants_sync)
+		control_submit(x, target_tier(x), TIER_SYNC, &x->target, TRANSFER_SYNC);
+}
+
+/* ---- control completions ---- */
+
+static void opened(struct transfer *x)
+{
+	x->is_source_open = !x->control.result;
+	if (x->error)
+		transfer_unwind(x);
+	else if (x->kind == TRANSFER_MOVE && !tier_is_whole(x->worker, target_tier(x)))
+		target_create(x);
+	else
+		data_begin(x);
+}
+
+static void created(struct transfer *x)
+{
+	if (x->error)
+		transfer_unwind(x);
+	else
+		data_begin(x);
+}
+
+static void synced(struct transfer *x)
+{
+	x->wants_sync = false;
+	if (x->control.sync_ns && in_window(x->worker, x->worker->now_ns))
+		hist_record(&x->worker->m->hist[HIST_FSYNC], x->control.sync_ns);
+	if (x->error) {
+		transfer_unwind(x);
+		return;
+	}
+	dirty_settle(x);
+	data_begin(x);
+}
+
+static void closed(struct transfer *x)
+{
+	x->is_source_open = false;
+	if (x->error)
+		transfer_unwind(x);
+	else
+		source_end(x);
+}
+
+static void committed(struct transfer *x)
+{
+	struct worker *w = x->worker;
+	if (x->control.sync_ns && in_window(w, w->now_ns))
+		hist_record(&w->m->hist[HIST_FSYNC], x->control.sync_ns);
+	if (x->error) {
+		transfer_unwind(x);
+		return;
+	}
+	x->is_target_open = false;
+	x->end_ns = w->now_ns;
+	if (x->control.kind == TIER_WRITE && !w->is_draining)
+		account_whole(x, &x->control, target_tier(x));
+	dirty_settle(x);
+	transfer_finish(x);
+}
+
+static void aborted(struct transfer *x)
+{
+	x->is_target_open = false;
+	x->worker->dirty_bytes -= x->dirty_bytes;
+	x->dirty_bytes = 0;
+	transfer_finish(x);
+}
+
+static void whole_read_done(struct transfer *x)
+{
+	x->end_ns = x->worker->now_ns;
+	if (!x->error && !x->worker->is_draining)
+		account_whole(x, &x->control, source_tier(x));
+	if (x->error)
+		transfer_unwind(x);
+	else
+		source_end(x);
+}
+
+static void control_done(struct transfer *x, unsigned tier)
+{
+	count_add(x->worker, COUNT_RETRIES, x->control.retries);
+	if (x->control.result < 0)
+		transfer_fail(x, tier, &x->control, NULL);
+	switch (x->state) {
+	case TRANSFER_OPEN:
+		opened(x);
+		break;
+	case TRANSFER_CREATE:
+		created(x);
+		break;
+	case TRANSFER_DATA:
+		whole_read_done(x);
+		break;
+	case TRANSFER_SYNC:
+		synced(x);
+		break;
+	case TRANSFER_CLOSE:
+		closed(x);
+		break;
+	case TRANSFER_COMMIT:
+		committed(x);
+		break;
+	case TRANSFER_ABORT:
+		aborted(x);
+		break;
+	case TRANSFER_REMOVE:
+		remove_finish(x);
+		break;
+	default:
+		assert(!"a control operation ended in a state that has none");
+	}
+}
+
+/* ---- chunks ---- */
+
+static void chunk_submit(struct worker *w, struct transfer *x)
+{
+	struct chunk *c = list_entry(list_pop_front(&w->chunks_free), struct chunk, node);
+	bool is_write = x->kind == TRANSFER_WRITE;
+	unsigned tier = is_write ? target_tier(x) : source_tier(x);
+	c->transfer = x;
+	c->is_write = is_write;
+	c->op = (struct tier_op){
+		.kind = is_write ? TIER_WRITE : TIER_READ,
+		.obj = is_write ? &x->target : &x->source,
+		.offset = x->next_offset,
+		.len = MIN(w->run->chunk_bytes, x->stored_bytes - x->next_offset),
+		.buf = c->buf,
+		.buffer_index = c->index,
+		.owner = c,
+	};
+	x->next_offset += c->op.len;
+	x->chunks++;
+	if (is_write) {
+		struct payload_id id = {x->target.key, x->target.generation, w->run->setup.rank};
+		payload_fill(w->run->setup.payload, &id, c->op.offset, c->buf, c->op.len);
+		if (tier_of(w, tier)->caps & TIER_CAP_COMMIT_COUNTS) {
+			x->dirty_bytes += c->op.len;
+			w->dirty_bytes += c->op.len;
+		}
+	}
+	if (!x->has_submitted) {
+		x->has_submitted = true;
+		x->submit_ns = run_now(w);
+	}
+	tier_submit(w, tier, &c->op);
+}
+
+/* A moved chunk was read: write it out of the same buffer. */
+static void chunk_forward(struct worker *w, struct chunk *c)
+{
+	struct transfer *x = c->transfer;
+	uint64_t offset = c->op.offset;
+	uint64_t len = c->op.len;
+	c->is_write = true;
+	c->op = (struct tier_op){
+		.kind = TIER_WRITE,
+		.obj = &x->target,
+		.offset = offset,
+		.len = len,
+		.buf = c->buf,
+		.buffer_index = c->index,
+		.owner = c,
+	};
+	if (tier_of(w, target_tier(x))->caps & TIER_CAP_COMMIT_COUNTS) {
+		x->dirty_bytes += len;
+		w->dirty_bytes += len;
+	}
+	tier_submit(w, target_tier(x), &c->op);
+}
+
+static bool chunk_verify(struct worker *w, struct chunk *c, unsigned tier)
+{
+	struct transfer *x = c->transfer;
+	struct payload_id id = {x->source.key, x->source.generation, w->run->setup.rank};
+	struct payload_mismatch mismatch;
+	long n = payload_verify(w->run->setup.payload, &id, c->op.offset, c->buf, c->op.len, &mismatch);
+	if (n < 0) {
+		transfer_fail(x, tier, &c->op, &mismatch);
+		return false;
+	}
+	if (in_window(w, w->now_ns))
+		count_add(w, COUNT_VERIFIED_BLOCKS, (uint64_t)n);
+	return true;
+}
+
+static void chunk_account(struct worker *w, struct chunk *c, unsigned tier)
+{
+	struct transfer *x = c->transfer;
+	uint64_t payload = chunk_payload(x, &c->op);
+	if (c->is_write && tier_of(w, tier)->caps & TIER_CAP_COMMIT_COUNTS)
+		x->payload_uncounted += payload;
+	else if (in_window(w, w->now_ns))
+		count_bytes(w, tier, c->is_write ? DIR_WRITE : DIR_READ, payload);
+}
+
+static void chunk_done(struct worker *w, struct chunk *c, unsigned tier)
+{
+	struct transfer *x = c->transfer;
+	count_add(w, COUNT_RETRIES, c->op.retries);
+	if (c->op.result < 0)
+		transfer_fail(x, tier, &c->op, NULL);
+	else if (!x->error && (c->is_write || chunk_verify(w, c, tier)))
+		chunk_account(w, c, tier);
+	bool has_chunked_target =
+		x->kind == TRANSFER_MOVE && !tier_is_whole(w, target_tier(x));
+	if (!x->error && !c->is_write && has_chunked_target) {
+		chunk_forward(w, c);
+		return;
+	}
+	if (!x->error)
+		x->done_bytes += c->op.len;
+	x->chunks--;
+	list_push_back(&w->chunks_free, &c->node);
+	if (x->error && list_linked(&x->node) && x->state == TRANSFER_DATA)
+		list_remove(&x->node); /* submit no more */
+	data_continue(x);
+}
+
+/* ---- starting ---- */
+
+enum start_outcome transfer_read(struct worker *w, struct task *t, uint64_t key,
+				 enum transfer_purpose purpose)
+{
+	struct cache_ref ref;
+	enum cache_lookup found = cache_read_begin(w->run->setup.cache, key, &ref);
+	if (found != CACHE_HIT)
+		return found == CACHE_MISS ? START_MISS : START_MISS_IN_FLIGHT;
+	struct transfer *x = transfer_new(w, TRANSFER_READ, t, purpose);
+	x->ref = ref;
+	x->key = key;
+	x->payload_bytes = ref.payload_bytes;
+	x->stored_bytes = tier_stored_bytes(ref.payload_bytes);
+	x->source = object_of(&ref);
+	if (ref.is_shared && tier_of(w, ref.tier)->caps & TIER_CAP_PAGE_CACHE &&
+	    in_window(w, w->now_ns))
+		count_add(w, COUNT_NOT_COLD_READS, 1);
+	ready_push(x);
+	return START_ISSUED;
+}
+
+static bool room_has_slot(const struct worker *w)
+{
+	return w->room_active < w->room_max && w->transfers_free_count > 0;
+}
+
+static void step_start(struct worker *w, const struct cache_step *step)
+{
+	struct transfer *x = transfer_new(w, step->to < 0 ? TRANSFER_DELETE : TRANSFER_MOVE, NULL,
+					  FOR_ROOM);
+	x->key = step->source.key;
+	x->payload_bytes = step->source.payload_bytes;
+	x->stored_bytes = tier_stored_bytes(x->payload_bytes);
+	w->room_active++;
+	if (step->to < 0) {
+		x->is_eviction = true;
+		remove_begin(x, &step->source);
+		return;
+	}
+	x->step = *step;
+	x->source = object_of(&step->source);
+	ready_push(x);
+}
+
+static void plan_pump(struct transfer *x)
+{
+	struct worker *w = x->worker;
+	for (;;) {
+		if (!room_has_slot(w)) {
+			if (!list_linked(&x->node))
+				list_push_back(&w->planning, &x->node);
+			return;
+		}
+		struct cache_step step;
+		switch (cache_plan_next(w->run->setup.cache, &x->plan, &step)) {
+		case CACHE_STEP:
+			step_start(w, &step);
+			break;
+		case CACHE_STEP_WAIT:
+			return;
+		case CACHE_READY:
+			/* Room-making has its own latencies; the write's begins here. */
+			x->issue_ns = w->now_ns;
+			ready_push(x);
+			return;
+		}
+	}
+}
+
+static void write_planned(struct transfer *x)
+{
+	if (x->plan.passed_over && in_window(x->worker, x->worker->now_ns))
+		count_add(x->worker, COUNT_PASSED_OVER, x->plan.passed_over);
+	x->state = TRANSFER_STEPS;
+	plan_pump(x);
+}
+
+/* Place the entry. Return: does the transfer go on (now or after a wait)? If not, it is the caller's to free. */
+static bool write_place(struct transfer *x)
+{
+	struct worker *w = x->worker;
+	x->plan = (struct cache_plan){.wake = transfer_wake, .owner = x};
+	bool is_counted = in_window(w, w->now_ns);
+	x->state = TRANSFER_PLACE_WAIT;
+	switch (cache_write_begin(w->run->setup.cache, x->key, x->payload_bytes, &x->plan)) {
+	case CACHE_WRITE_PLANNED:
+		write_planned(x);
+		return true;
+	case CACHE_WRITE_JOINED:
+		if (is_counted)
+			count_add(w, COUNT_JOINED_WRITES, 1);
+		return true;
+	case CACHE_WRITE_WAITING:
+		return true;
+	case CACHE_WRITE_RESIDENT:
+		if (is_counted)
+			count_add(w, COUNT_RESIDENT_WRITES, 1);
+		return false;
+	case CACHE_WRITE_TOO_LARGE:
+		if (is_counted)
+			count_add(w, COUNT_REFUSED_TOO_LARGE, 1);
+		return false;
+	case CACHE_WRITE_FULL:
+	case CACHE_WRITE_EMPTY:
+	case CACHE_WRITE_FAILED:
+		return false;
+	}
+	return false;
+}
+
+enum start_outcome transfer_write(struct worker *w, struct task *t, uint64_t key,
+				  uint64_t payload_bytes, enum transfer_purpose purpose)
+{
+	struct transfer *x = transfer_new(w, TRANSFER_WRITE, t, purpose);
+	x->key = key;
+	x->payload_bytes = payload_bytes;
+	x->stored_bytes = tier_stored_bytes(payload_bytes);
+	x->state = TRANSFER_PERMIT;
+	if (!permit_take(x))
+		return START_ISSUED;
+	if (write_place(x))
+		return START_ISSUED;
+	permit_give(x);
+	transfer_free(x);
+	return START_NONE;
+}
+
+void transfer_wake(struct cache_plan *plan)
+{
+	worker_post(plan->owner);
+}
+
+void transfer_poke(struct transfer *x)
+{
+	if (x->state == TRANSFER_PERMIT) {
+		if (!write_place(x))
+			write_leave(x, false);
+	} else if (x->state == TRANSFER_STEPS) {
+		if (!list_linked(&x->node))
+			plan_pump(x);
+	} else if (x->state == TRANSFER_PLACE_WAIT) {
+		if (x->plan.outcome == CACHE_WRITE_PLANNED)
+			write_planned(x);
+		else
+			write_leave(x, false); /* the writer it joined is done */
+	}
+}
+
+static void transfer_activate(struct worker *w, struct transfer *x)
+{
+	w->ops_active++;
+	if (x->kind == TRANSFER_WRITE) {
+		if (tier_is_whole(w, target_tier(x))) {
+			x->target = object_of(&x->plan.target);
+			whole_write(x);
+		} else {
+			target_create(x);
+		}
+	} else if (tier_is_whole(w, source_tier(x))) {
+		control_submit(x, source_tier(x), TIER_READ, &x->source, TRANSFER_DATA);
+	} else {
+		control_submit(x, source_tier(x), TIER_OPEN, &x->source, TRANSFER_OPEN);
+	}
+}
+
+/* ---- the loop's two halves ---- */
+
+/* Dirty pages are bounded: a buffered write that meets the bound flushes its own before it goes on. */
+static bool is_dirty_blocked(const struct worker *w, const struct transfer *x)
+{
+	bool writes_later = x->kind == TRANSFER_READ ||
+			    !(tier_of(w, target_tier(x))->caps & TIER_CAP_COMMIT_COUNTS);
+	return !writes_later && w->dirty_bytes >= w->dirty_max_bytes;
+}
+
+static bool chunks_pump(struct worker *w)
+{
+	bool moved = false;
+	struct list blocked;
+	list_init(&blocked);
+	while (!list_empty(&w->chunks_free) && !list_empty(&w->active)) {
+		struct transfer *x = list_entry(list_pop_front(&w->active), struct transfer, node);
+		if (is_dirty_blocked(w, x)) {
+			if (x->dirty_bytes) {
+				x->wants_sync = true;
+				data_continue(x);
+			} else {
+				list_push_back(&blocked, &x->node);
+			}
+			continue;
+		}
+		chunk_submit(w, x);
+		moved = true;
+		if (x->next_offset < x->stored_bytes)
+			list_push_back(&w->active, &x->node);
+	}
+	list_splice_back(&w->active, &blocked);
+	return moved;
+}
+
+bool transfers_pump(struct worker *w)
+{
+	bool moved = false;
+	while (!list_empty(&w->planning) && room_has_slot(w)) {
+		plan_pump(list_entry(list_pop_front(&w->planning), struct transfer, node));
+		moved = true;
+	}
+	while (w->ops_active < w->ops_max && !list_empty(&w->ready)) {
+		transfer_activate(w, list_entry(list_pop_front(&w->ready), struct transfer, node));
+		moved = true;
+	}
+	moved |= chunks_pump(w);
+	if (moved && w->io)
+		io_flush(w->io);
+	return moved;
+}
+
+bool transfers_poll(struct worker *w)
+{
+	bool any = false;
+	struct tier_op *done[WORKER_BATCH];
+	for (unsigned tier = 0; tier < w->run->setup.tier_count; tier++) {
+		if (!w->tier_outstanding[tier])
+			continue;
+		unsigned n = tier_of(w, tier)->ops->poll(w->tier[tier], w->now_ns, done, WORKER_BATCH);
+		if (!n)
+			continue;
+		any = true;
+		w->now_ns = run_now(w);
+		w->tier_outstanding[tier] -= n;
+		for (unsigned i = 0; i < n; i++) {
+			if (done[i]->owner)
+				chunk_done(w, done[i]->owner, tier);
+			else
+				control_done(container_of(done[i], struct transfer, control), tier);
+		}
+	}
+	return any;
+}
+
+/* ---- the end of the run ---- */
+
+static bool is_whole_in_flight(const struct transfer *x)
+{
+	const struct worker *w = x->worker;
+	if (x->state == TRANSFER_DATA)
+		return x->kind != TRANSFER_WRITE && tier_is_whole(w, source_tier(x));
+	return x->state == TRANSFER_COMMIT && x->control.kind == TIER_WRITE;
+}
+
+void transfers_account_whole(struct worker *w)
+{
+	for (uint32_t i = 0; i < w->transfer_count; i++) {
+		struct transfer *x = &w->transfers[i];
+		if (!is_whole_in_flight(x) || x->control.end_ns <= x->control.begin_ns)
+			continue;
+		account_whole(x, &x->control,
+			      x->state == TRANSFER_DATA ? source_tier(x) : target_tier(x));
+	}
+}
+
+/* What is only waiting stays where it is; what is nearly done (closing, committing, removing) may finish. */
+static void transfer_cancel(struct transfer *x)
+{
+	if (x->state == TRANSFER_PLACE_WAIT)
+		cache_cancel(x->worker->run->setup.cache, &x->plan);
+	bool is_cut = x->state == TRANSFER_OPEN || x->state == TRANSFER_CREATE ||
+		      x->state == TRANSFER_DATA || x->state == TRANSFER_SYNC;
+	if (!is_cut || is_whole_in_flight(x))
+		return;
+	if (!x->error)
+		x->error = -ECANCELED;
+	if (x->state != TRANSFER_DATA)
+		return;
+	if (list_linked(&x->node))
+		list_remove(&x->node);
+	if (!x->chunks)
+		transfer_unwind(x);
+}
+
+void transfers_cancel(struct worker *w)
+{
+	w->is_draining = true;
+	for (uint32_t i = 0; i < w->transfer_count; i++)
+		transfer_cancel(&w->transfers[i]);
+}
+
+bool transfers_idle(const struct worker *w)
+{
+	for (unsigned tier = 0; tier < w->run->setup.tier_count; tier++)
+		if (w->tier_outstanding[tier] && !tier_is_whole(w, tier))
+			return false;
+	return true;
+}

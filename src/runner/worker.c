@@ -1,0 +1,391 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * The event loop. A worker owns its queue, buffers, tasks, transfers and metrics; others reach it only through its mailbox.
+ *
+ * Sleeping and waking: the sleeper sets is_sleeping, then looks at its mailbox once more; the poster fills the mailbox, then looks at
+ * is_sleeping. Both with sequentially consistent order, so at least one of them sees the other.
+ */
+#include "runner/internal.h"
+
+#include <poll.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+
+/* ---- set-up and release ---- */
+
+static int worker_buffers(struct worker *w)
+{
+	w->buffers_bytes = (size_t)w->chunk_count * w->run->chunk_bytes;
+	w->buffers = mem_reserve(w->buffers_bytes);
+	w->chunks = calloc(w->chunk_count, sizeof(*w->chunks));
+	if (!w->buffers || !w->chunks)
+		return -ENOMEM;
+	list_init(&w->chunks_free);
+	for (uint32_t i = 0; i < w->chunk_count; i++) {
+		struct chunk *c = &w->chunks[i];
+		c->buf = (char *)w->buffers + (size_t)i * w->run->chunk_bytes;
+		c->index = (int32_t)i;
+		list_push_back(&w->chunks_free, &c->node);
+	}
+	return 0;
+}
+
+static int worker_pools(struct worker *w)
+{
+	w->tasks = calloc(w->task_count, sizeof(*w->tasks));
+	w->transfers = calloc(w->transfer_count, sizeof(*w->transfers));
+	if (!w->tasks || !w->transfers)
+		return -ENOMEM;
+	for (uint32_t i = 0; i < w->task_count; i++) {
+		w->tasks[i].worker = w;
+		list_push_back(&w->tasks_free, &w->tasks[i].node);
+	}
+	for (uint32_t i = 0; i < w->transfer_count; i++) {
+		w->transfers[i].worker = w;
+		list_push_back(&w->transfers_free, &w->transfers[i].node);
+	}
+	w->transfers_free_count = w->transfer_count;
+	return heap_init(&w->timers, w->task_count);
+}
+
+int worker_init(struct worker *w, struct runner *r, unsigned index)
+{
+	const struct runner_setup *s = &r->setup;
+	w->run = r;
+	w->index = index;
+	w->wake_fd = -1;
+	pthread_mutex_init(&w->mail_lock, NULL);
+	struct list *lists[] = {&w->tasks_free, &w->hungry, &w->transfers_free, &w->ready,
+				&w->active,	&w->planning, &w->chunks_free,	&w->mail};
+	for (size_t i = 0; i < ARRAY_LEN(lists); i++)
+		list_init(lists[i]);
+	worker_sizes(s, index, w);
+	w->m = metrics_new();
+	if (!w->m)
+		return -ENOMEM;
+	int rc = worker_pools(w);
+	if (!rc)
+		rc = worker_buffers(w);
+	if (!rc && !s->needs_io) {
+		w->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+		if (w->wake_fd < 0)
+			rc = -errno;
+	}
+	return rc;
+}
+
+void worker_release(struct worker *w)
+{
+	if (!w->run)
+		return;
+	for (uint32_t i = 0; w->tasks && i < w->task_count; i++)
+		request_release(&w->tasks[i].request);
+	free(w->tasks);
+	free(w->transfers);
+	free(w->chunks);
+	mem_unreserve(w->buffers, w->buffers_bytes);
+	heap_release(&w->timers);
+	metrics_free(w->m);
+	if (w->wake_fd >= 0)
+		close(w->wake_fd);
+	pthread_mutex_destroy(&w->mail_lock);
+}
+
+/* On the worker's own thread: rings belong to the thread that made them. */
+static int worker_open(struct worker *w)
+{
+	const struct runner_setup *s = &w->run->setup;
+	if (s->needs_io) {
+		struct io_setup io = {
+			.engine = (enum config_io_engine)s->cfg->opt.io_engine,
+			.depth = w->chunk_count + w->ops_max + w->room_max + 8,
+			.buffers = w->buffers,
+			.buffer_count = w->chunk_count,
+			.buffer_bytes = w->run->chunk_bytes,
+		};
+		/* One worker's word on what the kernel granted is enough: they all run on one machine. */
+		struct strlist unheard = {0};
+		int rc = io_new(&io, &w->io, w->index ? &unheard : s->notices, &w->setup_err);
+		strlist_release(&unheard);
+		if (rc)
+			return rc;
+	}
+	uint32_t ops = w->chunk_count + w->ops_max + w->room_max + 8;
+	for (unsigned i = 0; i < s->tier_count; i++) {
+		int rc = tier_of(w, i)->ops->worker_open(s->tier[i], w->io, ops, &w->tier[i]);
+		if (rc)
+			return rc;
+	}
+	return 0;
+}
+
+static void worker_close(struct worker *w)
+{
+	for (unsigned i = 0; i < w->run->setup.tier_count; i++)
+		if (w->tier[i])
+			tier_of(w, i)->ops->worker_close(w->tier[i]);
+	if (w->io)
+		io_free(w->io);
+	w->io = NULL;
+}
+
+/* ---- mail ---- */
+
+void worker_wake(struct worker *w)
+{
+	if (!atomic_load(&w->is_sleeping))
+		return;
+	if (w->wake_fd < 0) {
+		io_wake(w->io);
+		return;
+	}
+	uint64_t one = 1;
+	if (write(w->wake_fd, &one, sizeof(one)) < 0) {
+		/* EAGAIN: the counter is full, so the sleeper wakes anyway. */
+	}
+}
+
+void worker_post(struct transfer *x)
+{
+	struct worker *w = x->worker;
+	pthread_mutex_lock(&w->mail_lock);
+	if (!list_linked(&x->mail))
+		list_push_back(&w->mail, &x->mail);
+	pthread_mutex_unlock(&w->mail_lock);
+	worker_wake(w);
+}
+
+static bool mail_is_empty(struct worker *w)
+{
+	pthread_mutex_lock(&w->mail_lock);
+	bool empty = list_empty(&w->mail);
+	pthread_mutex_unlock(&w->mail_lock);
+	return empty;
+}
+
+static bool mail_drain(struct worker *w)
+{
+	bool any = false;
+	for (;;) {
+		pthread_mutex_lock(&w->mail_lock);
+		struct list *node = list_pop_front(&w->mail);
+		pthread_mutex_unlock(&w->mail_lock);
+		if (!node)
+			return any;
+		any = true;
+		transfer_poke(list_entry(node, struct transfer, mail));
+	}
+}
+
+/* ---- one turn ---- */
+
+static bool timers_fire(struct worker *w)
+{
+	bool any = false;
+	while (heap_min_key(&w->timers) <= w->now_ns) {
+		task_generation_over(&w->tasks[heap_pop(&w->timers).value]);
+		any = true;
+	}
+	return any;
+}
+
+static void task_start(struct worker *w, struct task *t, uint64_t arrival_ns)
+{
+	struct request request = t->request; /* keeps its block buffer */
+	struct list node = {0};
+	*t = (struct task){
+		.worker = w,
+		.request = request,
+		.arrival_ns = arrival_ns,
+		.start_ns = w->now_ns,
+		.node = node,
+	};
+	w->tasks_busy++;
+	if (in_window(w, w->now_ns))
+		count_add(w, COUNT_QOS(request.qos, QOS_ADMITTED), 1);
+	task_begin(t);
+}
+
+static bool admit(struct worker *w)
+{
+	bool any = false;
+	/* A few per turn, so that workers that wake together share what is due. */
+	for (int i = 0; i < 4 && !list_empty(&w->tasks_free); i++) {
+		struct task *t = list_entry(w->tasks_free.next, struct task, node);
+		uint64_t arrival_ns;
+		if (!admission_take(&w->run->admission, w->now_ns, &t->request, &arrival_ns))
+			break;
+		list_remove(&t->node);
+		task_start(w, t, arrival_ns);
+		any = true;
+	}
+	/* Full: others must watch the arrivals that this worker scheduled. */
+	if (any && list_empty(&w->tasks_free))
+		for (uint32_t i = 0; i < w->run->worker_count; i++)
+			if (i != w->index)
+				worker_wake(&w->run->workers[i]);
+	return any;
+}
+
+static void publish(struct worker *w)
+{
+	for (int t = 0; t < TIER_CLASSES; t++)
+		for (int d = 0; d < DIRECTIONS; d++)
+			atomic_store_explicit(&w->live_bytes[t][d], w->m->count[COUNT_TIER_BYTES(t, d)],
+					      memory_order_relaxed);
+	atomic_store_explicit(&w->live_completed, w->m->count[COUNT_REQUESTS_COMPLETED],
+			      memory_order_relaxed);
+	atomic_store_explicit(&w->live_in_service, w->tasks_busy, memory_order_relaxed);
+	atomic_store_explicit(&w->live_now_ns, w->now_ns, memory_order_relaxed);
+}
+
+static void window_begin(struct worker *w)
+{
+	w->has_cpu_begin = true;
+	w->cpu_begin_ns = clock_thread_cpu_ns();
+	if (w->index == 0)
+		admission_mark_window(&w->run->admission, w->run->window_begin_ns);
+}
+
+/* When something will happen without outside help: 0 for now. */
+static uint64_t worker_deadline(struct worker *w)
+{
+	uint64_t at = atomic_load_explicit(&w->run->stop_ns, memory_order_relaxed);
+	if (!w->has_cpu_begin)
+		at = MIN(at, w->run->window_begin_ns);
+	if (!list_empty(&w->tasks_free))
+		at = MIN(at, admission_deadline(&w->run->admission, w->now_ns));
+	at = MIN(at, heap_min_key(&w->timers));
+	for (unsigned i = 0; i < w->run->setup.tier_count; i++) {
+		const struct tier_ops *ops = tier_of(w, i)->ops;
+		if (w->tier_outstanding[i] && ops->deadline)
+			at = MIN(at, ops->deadline(w->tier[i]));
+	}
+	return at;
+}
+
+static void sleep_on_eventfd(struct worker *w, uint64_t timeout_ns)
+{
+	struct pollfd pfd = {.fd = w->wake_fd, .events = POLLIN};
+	struct timespec ts = {(time_t)(timeout_ns / NS_PER_S), (long)(timeout_ns % NS_PER_S)};
+	uint64_t count;
+	if (ppoll(&pfd, 1, &ts, NULL) > 0 && read(w->wake_fd, &count, sizeof(count)) < 0) {
+		/* EAGAIN: somebody else's wake was read already. */
+	}
+}
+
+static void worker_sleep(struct worker *w)
+{
+	struct runner *r = w->run;
+	if (r->setup.is_virtual) {
+		uint64_t at = worker_deadline(w);
+		if (at > r->virtual_ns)
+			r->virtual_ns = at;
+		return;
+	}
+	atomic_store(&w->is_sleeping, true);
+	uint64_t at = mail_is_empty(w) ? worker_deadline(w) : 0;
+	uint64_t now = run_now(w);
+	if (at > now) {
+		if (w->io)
+			io_wait(w->io, at - now);
+		else
+			sleep_on_eventfd(w, MIN(at - now, NS_PER_S));
+	}
+	atomic_store(&w->is_sleeping, false);
+}
+
+static void worker_loop(struct worker *w)
+{
+	struct runner *r = w->run;
+	for (;;) {
+		w->now_ns = run_now(w);
+		if (!w->has_cpu_begin && w->now_ns >= r->window_begin_ns)
+			window_begin(w);
+		if (w->now_ns >= atomic_load_explicit(&r->stop_ns, memory_order_relaxed))
+			return;
+		bool busy = mail_drain(w);
+		busy |= timers_fire(w);
+		busy |= admit(w);
+		tasks_feed_hungry(w);
+		busy |= transfers_pump(w);
+		busy |= transfers_poll(w);
+		publish(w);
+		if (busy)
+			continue;
+		if (admission_is_over(&r->admission))
+			run_stop_at(r, w->now_ns + (r->setup.is_virtual ? 0 : NS_PER_MS));
+		worker_sleep(w);
+	}
+}
+
+static void worker_close_window(struct worker *w)
+{
+	if (w->has_cpu_begin)
+		count_add(w, COUNT_WORKER_CPU_NS, clock_thread_cpu_ns() - w->cpu_begin_ns);
+	transfers_account_whole(w);
+	bool *is_busy = calloc(w->task_count, sizeof(*is_busy));
+	for (uint32_t i = 0; i < w->task_count && is_busy; i++)
+		is_busy[i] = true;
+	list_for_each(node, &w->tasks_free)
+		if (is_busy)
+			is_busy[list_entry(node, struct task, node) - w->tasks] = false;
+	for (uint32_t i = 0; i < w->task_count && is_busy; i++)
+		if (is_busy[i])
+			count_add(w, COUNT_QOS(w->tasks[i].request.qos, QOS_CANCELLED), 1);
+	free(is_busy);
+}
+
+/* I/O in flight cannot be called back: wait for it, and leave no half-written entry behind. */
+static void worker_drain(struct worker *w)
+{
+	transfers_cancel(w);
+	while (!transfers_idle(w)) {
+		if (transfers_poll(w))
+			continue;
+		if (w->io) {
+			io_flush(w->io);
+			io_wait(w->io, 100 * NS_PER_MS);
+		}
+		w->now_ns = run_now(w);
+	}
+}
+
+static bool worker_wait_for_start(struct worker *w, int rc)
+{
+	struct runner *r = w->run;
+	pthread_mutex_lock(&r->lock);
+	w->setup_rc = rc;
+	r->ready_workers++;
+	pthread_cond_broadcast(&r->cond);
+	while (!r->has_started && !atomic_load(&r->is_quit))
+		pthread_cond_wait(&r->cond, &r->lock);
+	pthread_mutex_unlock(&r->lock);
+	return !atomic_load(&r->is_quit);
+}
+
+/* Results are taken before rings and buffers go: stay until runner_free(). */
+static void worker_wait_for_free(struct worker *w)
+{
+	struct runner *r = w->run;
+	pthread_mutex_lock(&r->lock);
+	r->finished_workers++;
+	pthread_cond_broadcast(&r->cond);
+	while (!atomic_load(&r->is_quit))
+		pthread_cond_wait(&r->cond, &r->lock);
+	pthread_mutex_unlock(&r->lock);
+}
+
+void *worker_main(void *arg)
+{
+	struct worker *w = arg;
+	if (worker_wait_for_start(w, worker_open(w))) {
+		worker_loop(w);
+		worker_close_window(w);
+		worker_drain(w);
+		worker_wait_for_free(w);
+	}
+	worker_close(w);
+	return NULL;
+}
