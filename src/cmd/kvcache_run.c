@@ -268,12 +268,13 @@ static void show_metrics(const struct record_outcome *outcome)
 	static const struct {
 		const char *key;
 		const char *label;
+		int decimals;
 	} lines[] = {
-		{"total_requests", "Requests"},
-		{"avg_latency_ms", "Mean latency, ms"},
-		{"p99_latency_ms", "P99 latency, ms"},
-		{"throughput_req_per_sec", "Requests per second"},
-		{"storage_throughput_mbps", "Storage throughput, MB/s"},
+		{"total_requests", "Requests", 0},
+		{"avg_latency_ms", "Mean latency, ms", 2},
+		{"p99_latency_ms", "P99 latency, ms", 2},
+		{"throughput_req_per_sec", "Requests per second", 2},
+		{"storage_throughput_mbps", "Storage throughput, MB/s", 2},
 	};
 	json_t *passed = json_object_get(outcome->metrics, "overall_passed");
 	if (json_is_boolean(passed))
@@ -281,7 +282,8 @@ static void show_metrics(const struct record_outcome *outcome)
 	for (size_t i = 0; i < ARRAY_LEN(lines); i++) {
 		json_t *value = json_object_get(outcome->metrics, lines[i].key);
 		if (json_is_number(value))
-			log_info("%s: %.2f", lines[i].label, json_number_value(value));
+			log_info("%s: %.*f", lines[i].label, lines[i].decimals,
+				 json_number_value(value));
 	}
 }
 

@@ -86,7 +86,7 @@ struct config_template {
 };
 
 struct config_qos_level {
-	double target_p95_ms, target_p99_ms, target_p999_ms, target_p9999_ms;
+	double target_p95_ms, target_p99_ms, target_p999_ms, target_p9999_ms; /* 0: none, but for p95 */
 	int32_t priority; /* larger is served first */
 };
 
@@ -149,9 +149,13 @@ const struct opt *config_option_table(size_t *ret_count);
  * Return: 0 (look at @problems->count), -ENOMEM.   config_release() after, in any case.
  */
 int config_load(const struct opt_group *group, struct config *cfg, struct problems *problems);
+/** config_release() - free what the config owns, the options' texts included (opt_release() may run as well). */
 void config_release(struct config *cfg);
 
-/** config_entry_bytes() - payload bytes of an entry of @tokens tokens: bytes_per_token x tokens / tensor_parallel. */
+/**
+ * config_entry_bytes() - payload bytes of an entry of @tokens tokens: bytes_per_token x tokens / tensor_parallel,
+ * in whole elements, so that they are those of the array that model_shape() describes. @tokens: at most 2^24.
+ */
 uint64_t config_entry_bytes(const struct config *cfg, uint64_t tokens);
 
 /** config_shipped() - text of a workload file that is built into the program ("workload-v3.yaml"); NULL when unknown. */

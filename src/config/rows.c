@@ -173,7 +173,7 @@ static int read_text(const struct row_walk *walk, const struct row *row, const c
 		return 0;
 	if (!text[0] || strlen(text) >= row->size)
 		return refuse(walk, row, path, n, text[0] ? "is too long" : "is empty");
-	strcpy((char *)walk->target + row->offset, text);
+	memcpy((char *)walk->target + row->offset, text, strlen(text) + 1);
 	return 0;
 }
 

@@ -14,12 +14,11 @@ enum { TOKENS_MAX = 1 << 24, TURNS_MAX = 1000000 };
 static const char *const arrivals[] = {"open", "closed", NULL};
 static const char *const attentions[] = {"mha", "gqa", "mla", NULL};
 
-#define W(field)     .offset = offsetof(struct config_workload, field)
-#define T(field)     .offset = offsetof(struct config_template, field)
-#define M(field)     .offset = offsetof(struct model, field)
-#define IN(lo, hi)   .min = (lo), .max = (hi)
-#define NOTHING      .offset = ROW_NO_EFFECT
-#define MILLISECONDS IN(0, 3.6e6)
+#define W(field)   .offset = offsetof(struct config_workload, field)
+#define T(field)   .offset = offsetof(struct config_template, field)
+#define M(field)   .offset = offsetof(struct model, field)
+#define IN(lo, hi) .min = (lo), .max = (hi)
+#define NOTHING    .offset = ROW_NO_EFFECT
 
 #define NEIGHBOURS(type, a, b) \
  _Static_assert(offsetof(type, b) == offsetof(type, a) + sizeof(((type *)0)->a), #a)
@@ -28,20 +27,15 @@ NEIGHBOURS(struct config_template, generation_min, generation_max);
 NEIGHBOURS(struct config_template, think_min_s, think_max_s);
 NEIGHBOURS(struct config_workload, think_jitter_min, think_jitter_max);
 
-#define QOS_ROWS(name, level)                                                                     \
- {"qos_profiles." name ".target_latency_p95_ms", ROW_REAL, W(qos[level].target_p95_ms),           \
-  MILLISECONDS},                                                                                  \
-	 {"qos_profiles." name ".target_latency_p99_ms", ROW_REAL, W(qos[level].target_p99_ms),   \
-	  MILLISECONDS},                                                                          \
-	 {"qos_profiles." name ".target_latency_p999_ms", ROW_REAL, W(qos[level].target_p999_ms), \
-	  MILLISECONDS},                                                                          \
-	 {"qos_profiles." name ".target_latency_p9999_ms", ROW_REAL,                              \
-	  W(qos[level].target_p9999_ms), MILLISECONDS},                                           \
- {                                                                                                \
-  "qos_profiles." name ".priority", ROW_I32, W(qos[level].priority), IN(-1000, 1000)              \
- }
-
 /* clang-format off */
+/* p95 is compared with; the finer ones are shown, and 0 stands for none. */
+#define QOS_ROWS(name, level) \
+	{"qos_profiles." name ".target_latency_p95_ms", ROW_REAL, W(qos[level].target_p95_ms), IN(0.001, 3.6e6)}, \
+	{"qos_profiles." name ".target_latency_p99_ms", ROW_REAL, W(qos[level].target_p99_ms), IN(0, 3.6e6)}, \
+	{"qos_profiles." name ".target_latency_p999_ms", ROW_REAL, W(qos[level].target_p999_ms), IN(0, 3.6e6)}, \
+	{"qos_profiles." name ".target_latency_p9999_ms", ROW_REAL, W(qos[level].target_p9999_ms), IN(0, 3.6e6)}, \
+	{"qos_profiles." name ".priority", ROW_I32, W(qos[level].priority), IN(-1000, 1000)}
+
 static const struct row workload_rows[] = {
 	{"workload.name", ROW_TEXT, W(name), .size = CONFIG_NAME_MAX},
 	{"workload.arrival", ROW_CHOICE, W(arrival), .choices = arrivals},
@@ -192,7 +186,7 @@ static int read_template(const struct workload_target *to, const char *file, con
 	}
 	if (known)
 		t = *known;
-	strcpy(t.name, name);
+	memcpy(t.name, name, strlen(name) + 1);
 	const struct row_walk walk = {.rows = template_rows,
 				      .row_count = ARRAY_LEN(template_rows),
 				      .target = &t,

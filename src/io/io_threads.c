@@ -149,7 +149,7 @@ static void threads_wait(struct io *io, uint64_t timeout_ns)
 	struct pool *p = pool_of(io);
 	threads_flush(io);
 	struct timespec deadline;
-	bool is_limited = timeout_ns != UINT64_MAX;
+	bool is_limited = timeout_ns < INT64_MAX; /* longer than the clock can count */
 	if (is_limited)
 		deadline = deadline_after(timeout_ns);
 	int rc = 0;

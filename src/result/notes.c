@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-/* What the names of fields do not say, or say wrongly: one sentence each, in the result file
- * itself. */
+/* What the names of fields do not say, or say wrongly: a sentence each, in the result itself. */
 #include "result/internal.h"
 
 /* A path that ends in "*" speaks of every field that begins so. */
@@ -80,8 +79,8 @@ static const struct {
 /* clang-format on */
 
 static const char samples_note[] =
-	"This list, storage_latencies, generation_latencies, prefill_latencies and decode_latencies "
-	"are written with --raw-samples only.";
+	"This list, storage_latencies, generation_latencies, prefill_latencies and decode_latencies"
+	" are written with --raw-samples only.";
 
 json_t *result_part_field_notes(const struct run_result *r, const struct scope *s)
 {

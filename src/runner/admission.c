@@ -50,7 +50,7 @@ int admission_init(struct admission *a, const struct runner_setup *setup)
 	};
 	pthread_mutex_init(&a->lock, NULL);
 	if (!a->is_trace)
-		return admission_init_users(a);
+		return admission_init_users(a); /* due_ns is 0: the first take looks */
 	a->users = calloc(1, sizeof(*a->users));
 	return a->users ? 0 : -ENOMEM;
 }
@@ -147,8 +147,28 @@ static bool user_take(struct admission *a, uint64_t now_ns, struct request *r, u
 	return true;
 }
 
+/* With the lock held, after anything that could change it. */
+static void due_update(struct admission *a)
+{
+	uint64_t due;
+	if (a->in_service >= a->in_service_max) {
+		due = UINT64_MAX;
+	} else if (a->is_trace) {
+		trace_fill_head(a);
+		due = a->has_head ? a->head_arrival_ns : UINT64_MAX;
+	} else {
+		due = heap_min_key(&a->timers);
+		for (int q = 0; q < QOS_COUNT; q++)
+			if (a->ready[q].count)
+				due = 0;
+	}
+	atomic_store_explicit(&a->due_ns, due, memory_order_relaxed);
+}
+
 bool admission_take(struct admission *a, uint64_t now_ns, struct request *r, uint64_t *ret_arrival_ns)
 {
+	if (admission_deadline(a) > now_ns)
+		return false;
 	pthread_mutex_lock(&a->lock);
 	bool taken = a->in_service < a->in_service_max &&
 		     (a->is_trace ? trace_take(a, now_ns, r, ret_arrival_ns)
@@ -157,6 +177,7 @@ bool admission_take(struct admission *a, uint64_t now_ns, struct request *r, uin
 		a->in_service++;
 		a->admitted[r->qos]++;
 	}
+	due_update(a);
 	pthread_mutex_unlock(&a->lock);
 	return taken;
 }
@@ -171,26 +192,13 @@ void admission_done(struct admission *a, const struct request *r, uint64_t now_n
 			now_ns + workload_gap_ns(a->workload, r->user, user->served.sequence);
 		user_schedule(a, r->user, now_ns);
 	}
+	due_update(a);
 	pthread_mutex_unlock(&a->lock);
 }
 
-uint64_t admission_deadline(struct admission *a, uint64_t now_ns)
+uint64_t admission_deadline(struct admission *a)
 {
-	uint64_t at;
-	pthread_mutex_lock(&a->lock);
-	if (a->is_trace) {
-		trace_fill_head(a);
-		at = a->has_head ? a->head_arrival_ns : UINT64_MAX;
-	} else {
-		at = heap_min_key(&a->timers);
-		for (int q = 0; q < QOS_COUNT; q++)
-			if (a->ready[q].count)
-				at = 0;
-	}
-	if (a->in_service >= a->in_service_max)
-		at = UINT64_MAX;
-	pthread_mutex_unlock(&a->lock);
-	return at <= now_ns ? 0 : at;
+	return atomic_load_explicit(&a->due_ns, memory_order_relaxed);
 }
 
 bool admission_is_over(struct admission *a)

@@ -29,6 +29,8 @@ struct admission_user {
 };
 
 struct admission {
+	/* When the next request can be taken (0: now, UINT64_MAX: not before somebody leaves); written with the lock held. */
+	_Atomic uint64_t due_ns;
 	pthread_mutex_t lock; /* guards everything below */
 	struct workload *workload;
 	const struct config *cfg;
@@ -54,7 +56,7 @@ bool admission_take(struct admission *a, uint64_t now_ns, struct request *r, uin
 /** admission_done() - a request left service (closed loop: its user's next one is timed from here). */
 void admission_done(struct admission *a, const struct request *r, uint64_t now_ns);
 /** admission_deadline() - when the next request becomes due; 0: one is due now; UINT64_MAX: none will. */
-uint64_t admission_deadline(struct admission *a, uint64_t now_ns);
+uint64_t admission_deadline(struct admission *a);
 /** admission_is_over() - the trace is used up and nothing is in service. */
 bool admission_is_over(struct admission *a);
 /** admission_mark_window() - remember how many had arrived when the window opened. */
@@ -97,36 +99,39 @@ enum transfer_purpose {
 	FOR_ROOM, /* demotion, deletion */
 };
 
-/** One entry on its way. Pooled per worker; worker-owned but for what mail says. */
+/**
+ * One entry on its way. Pooled per worker; worker-owned but for what mail says. Millions of them pass in a simulated hour, so
+ * only the first part is cleared for a new one; the rest is written where it is first used.
+ */
 struct transfer {
 	struct worker *worker;
 	enum transfer_kind kind;
 	enum transfer_state state;
 	enum transfer_purpose purpose;
-	struct task *task;	/* whose step this is; NULL: making room */
-	struct cache_ref ref;	/* read, delete: the bytes */
-	struct cache_step step; /* move */
-	struct cache_plan plan; /* write */
-	struct tier_object source, target;
-	struct tier_op control; /* everything but chunks; whole-entry tiers: the transfer itself */
+	int error;	       /* first failure; -ECANCELED: the run is over */
+	struct task *task;     /* whose step this is; NULL: making room */
+	uint64_t key, payload_bytes;
 	uint64_t stored_bytes;
 	uint64_t next_offset;  /* first byte no chunk was submitted for */
 	uint64_t done_bytes;   /* stored bytes through */
 	uint64_t dirty_bytes;  /* buffered: written, not yet durable */
 	uint64_t payload_uncounted; /* the payload share of dirty_bytes that completed */
+	uint64_t issue_ns, submit_ns, end_ns;
 	uint32_t chunks;       /* in flight */
-	uint32_t children;     /* write: steps handed out and not ended */
 	bool is_source_open, is_target_open;
 	bool has_permit;
 	bool has_submitted;    /* submit_ns is set */
 	bool wants_sync;
 	bool is_eviction;      /* delete: to make room, not the source of a demotion */
-	int error;	       /* first failure; -ECANCELED: the run is over */
-	uint64_t key, payload_bytes;
-	uint64_t issue_ns, submit_ns, end_ns;
 	struct list node;      /* ready, active, planning, or a free list */
 	struct list permit_node; /* permits' FIFO; guarded by its lock */
-	struct list mail;	 /* guarded by the worker's mailbox lock; last: outlives reuse */
+	/* not cleared from here on */
+	struct list mail;	 /* guarded by the worker's mailbox lock */
+	struct cache_ref ref;	/* read, delete: the bytes */
+	struct cache_step step; /* move */
+	struct cache_plan plan; /* write */
+	struct tier_object source, target;
+	struct tier_op control; /* everything but chunks; whole-entry tiers: the transfer itself */
 };
 
 /** One chunk in flight with its buffer. A move's chunk is read into the buffer, then written out of it. */
@@ -226,6 +231,7 @@ struct worker {
 	/* mailbox: transfers poked by other workers */
 	ATTR_CACHE_ALIGNED pthread_mutex_t mail_lock;
 	struct list mail;
+	atomic_bool has_mail; /* a hint that saves the lock: set with the lock held, read without */
 	atomic_bool is_sleeping;
 
 	/* published once per loop turn for runner_progress(): relaxed, nothing pairs with them */

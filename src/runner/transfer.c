@@ -81,13 +81,8 @@ static void control_submit(struct transfer *x, unsigned tier, enum tier_op_kind 
 			   struct tier_object *obj, enum transfer_state state)
 {
 	x->state = state;
-	x->control = (struct tier_op){
-		.kind = kind,
-		.obj = obj,
-		.len = x->payload_bytes,
-		.buffer_index = -1,
-		.owner = NULL, /* NULL: a control operation; chunks carry theirs */
-	};
+	tier_op_init(&x->control, kind, obj, NULL); /* no owner: a control operation; chunks have one */
+	x->control.len = x->payload_bytes;
 	if (kind == TIER_READ || kind == TIER_WRITE) {
 		x->has_submitted = true;
 		x->submit_ns = x->worker->now_ns;
@@ -535,15 +530,11 @@ static void chunk_submit(struct worker *w, struct transfer *x)
 	unsigned tier = is_write ? target_tier(x) : source_tier(x);
 	c->transfer = x;
 	c->is_write = is_write;
-	c->op = (struct tier_op){
-		.kind = is_write ? TIER_WRITE : TIER_READ,
-		.obj = is_write ? &x->target : &x->source,
-		.offset = x->next_offset,
-		.len = MIN(w->run->chunk_bytes, x->stored_bytes - x->next_offset),
-		.buf = c->buf,
-		.buffer_index = c->index,
-		.owner = c,
-	};
+	tier_op_init(&c->op, is_write ? TIER_WRITE : TIER_READ, is_write ? &x->target : &x->source, c);
+	c->op.offset = x->next_offset;
+	c->op.len = MIN(w->run->chunk_bytes, x->stored_bytes - x->next_offset);
+	c->op.buf = c->buf;
+	c->op.buffer_index = c->index;
 	x->next_offset += c->op.len;
 	x->chunks++;
 	if (is_write) {
@@ -568,15 +559,11 @@ static void chunk_forward(struct worker *w, struct chunk *c)
 	uint64_t offset = c->op.offset;
 	uint64_t len = c->op.len;
 	c->is_write = true;
-	c->op = (struct tier_op){
-		.kind = TIER_WRITE,
-		.obj = &x->target,
-		.offset = offset,
-		.len = len,
-		.buf = c->buf,
-		.buffer_index = c->index,
-		.owner = c,
-	};
+	tier_op_init(&c->op, TIER_WRITE, &x->target, c);
+	c->op.offset = offset;
+	c->op.len = len;
+	c->op.buf = c->buf;
+	c->op.buffer_index = c->index;
 	if (tier_of(w, target_tier(x))->caps & TIER_CAP_COMMIT_COUNTS) {
 		x->dirty_bytes += len;
 		w->dirty_bytes += len;
@@ -714,7 +701,9 @@ static void write_planned(struct transfer *x)
 static bool write_place(struct transfer *x)
 {
 	struct worker *w = x->worker;
-	x->plan = (struct cache_plan){.wake = transfer_wake, .owner = x};
+	memset(&x->plan, 0, sizeof(x->plan));
+	x->plan.wake = transfer_wake;
+	x->plan.owner = x;
 	bool is_counted = in_window(w, w->now_ns);
 	x->state = TRANSFER_PLACE_WAIT;
 	switch (cache_write_begin(w->run->setup.cache, x->key, x->payload_bytes, &x->plan)) {

@@ -152,28 +152,22 @@ void worker_post(struct transfer *x)
 	pthread_mutex_lock(&w->mail_lock);
 	if (!list_linked(&x->mail))
 		list_push_back(&w->mail, &x->mail);
+	atomic_store(&w->has_mail, true);
 	pthread_mutex_unlock(&w->mail_lock);
 	worker_wake(w);
 }
 
-static bool mail_is_empty(struct worker *w)
-{
-	pthread_mutex_lock(&w->mail_lock);
-	bool empty = list_empty(&w->mail);
-	pthread_mutex_unlock(&w->mail_lock);
-	return empty;
-}
-
 static bool mail_drain(struct worker *w)
 {
-	bool any = false;
+	if (!atomic_load_explicit(&w->has_mail, memory_order_relaxed))
+		return false;
 	for (;;) {
 		pthread_mutex_lock(&w->mail_lock);
 		struct list *node = list_pop_front(&w->mail);
+		atomic_store(&w->has_mail, !list_empty(&w->mail));
 		pthread_mutex_unlock(&w->mail_lock);
 		if (!node)
-			return any;
-		any = true;
+			return true;
 		transfer_poke(list_entry(node, struct transfer, mail));
 	}
 }
@@ -255,7 +249,7 @@ static uint64_t worker_deadline(struct worker *w)
 	if (!w->has_cpu_begin)
 		at = MIN(at, w->run->window_begin_ns);
 	if (!list_empty(&w->tasks_free))
-		at = MIN(at, admission_deadline(&w->run->admission, w->now_ns));
+		at = MIN(at, admission_deadline(&w->run->admission));
 	at = MIN(at, heap_min_key(&w->timers));
 	for (unsigned i = 0; i < w->run->setup.tier_count; i++) {
 		const struct tier_ops *ops = tier_of(w, i)->ops;
@@ -285,7 +279,7 @@ static void worker_sleep(struct worker *w)
 		return;
 	}
 	atomic_store(&w->is_sleeping, true);
-	uint64_t at = mail_is_empty(w) ? worker_deadline(w) : 0;
+	uint64_t at = atomic_load(&w->has_mail) ? 0 : worker_deadline(w);
 	uint64_t now = run_now(w);
 	if (at > now) {
 		if (w->io)

@@ -79,6 +79,24 @@ struct tier_op {
 	void *owner;
 };
 
+/** tier_op_init() - a fresh operation without data: clears all but the tier's own part, which the tier clears itself. */
+static inline void tier_op_init(struct tier_op *op, enum tier_op_kind kind, struct tier_object *obj,
+				void *owner)
+{
+	op->kind = kind;
+	op->obj = obj;
+	op->offset = 0;
+	op->len = 0;
+	op->buf = NULL;
+	op->buffer_index = -1;
+	op->result = 0;
+	op->retries = 0;
+	op->begin_ns = 0;
+	op->end_ns = 0;
+	op->sync_ns = 0;
+	op->owner = owner;
+}
+
 enum tier_caps {
 	TIER_CAP_WHOLE = 1 << 0,	/* whole entries, no data (null, model) */
 	TIER_CAP_VIRTUAL = 1 << 1,	/* may run on the virtual clock (null, model) */

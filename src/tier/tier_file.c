@@ -58,7 +58,7 @@ static struct tier_file *file_of(struct tier *t)
 
 /* ---- the header ---- */
 
-static void add_shape(struct model const *m, uint64_t tokens, uint32_t tensor_parallel, char *buf,
+static void add_shape(const struct model *m, uint64_t tokens, uint32_t tensor_parallel, char *buf,
 		      size_t size)
 {
 	uint64_t dims[MODEL_SHAPE_DIMS_MAX];
