@@ -1,0 +1,35 @@
+# The commands a person types; Meson does the work. Everything is built below build/.
+BUILD := build/release
+
+.PHONY: all demo check bench fuzz install clean
+
+all: $(BUILD)/build.ninja
+	@ninja -C $(BUILD)
+
+$(BUILD)/build.ninja:
+	@tools/install-packages build
+	@meson setup $(BUILD) --buildtype=release -Db_lto=true -Dtests=false >/dev/null
+
+# Install what is missing, build, and measure this machine's disk for less than a minute.
+demo: all
+	@tools/demo.sh $(BUILD)
+
+# Install what is missing, build, and run every test, also under the sanitizers.
+check:
+	@tools/install-packages build test
+	@tools/check.sh
+
+# Every fuzzer for ten minutes in all; `make check` runs a tenth.
+fuzz:
+	@tools/install-packages build test
+	@tools/fuzz.sh 600
+
+# The cache index and the virtual clock at full size; `make check` runs a tenth.
+bench: all
+	@tools/bench.sh $(BUILD) 10
+
+install: all
+	@meson install -C $(BUILD) --no-rebuild
+
+clean:
+	@rm -rf build

@@ -1,0 +1,81 @@
+#!/bin/sh
+# Every test: style, units, golden runs, command line and disk; units and golden runs again under ASan+UBSan and TSan; a
+# tenth of the fuzzing and of the benchmarks. Ends with one line "N passed, N failed".
+set -u
+cd "$(dirname "$0")/.." || exit 1
+passed=0 failed=0 skipped=0
+failures=
+
+# count NAME STATUS: one result that no test runner counts
+count() {
+	if [ "$2" -eq 0 ]; then
+		passed=$((passed + 1))
+		echo "ok: $1"
+	else
+		failed=$((failed + 1))
+		failures="$failures
+  $1"
+		echo "FAILED: $1"
+	fi
+}
+
+# suite NAME BUILD-OPTIONS -- MESON-TEST-OPTIONS: configure, build, run; add up what meson counted
+suite() {
+	name=$1
+	shift
+	options=
+	while [ "$1" != -- ]; do
+		options="$options $1"
+		shift
+	done
+	shift
+	dir=build/$name
+	echo "== $name"
+	# shellcheck disable=SC2086 # a list of words
+	if ! { [ -f "$dir/build.ninja" ] || meson setup "$dir" --werror $options; } >"build/$name.log" 2>&1 ||
+		! ninja -C "$dir" >>"build/$name.log" 2>&1; then
+		tail -n 40 "build/$name.log"
+		count "$name: build" 1
+		return
+	fi
+	meson test -C "$dir" --no-rebuild --print-errorlogs "$@" >"build/$name-tests.log" 2>&1
+	report=$dir/meson-logs/testlog.junit.xml
+	sed -n 's/^ *\([0-9]*\/[0-9]* .*\)/\1/p; /^Summary of Failures/,$p' "build/$name-tests.log" | grep -v '^$' | tail -n 80
+	if ! numbers=$(tools/count-junit "$report"); then
+		count "$name: no test report" 1
+		return
+	fi
+	# shellcheck disable=SC2086 # three numbers
+	set -- $numbers
+	passed=$((passed + $1))
+	failed=$((failed + $2))
+	skipped=$((skipped + $3))
+	if [ "$2" -ne 0 ]; then
+		failures="$failures
+  $name: see build/$name-tests.log"
+	fi
+}
+
+mkdir -p build
+export ASAN_OPTIONS=detect_leaks=1:abort_on_error=0
+export UBSAN_OPTIONS=print_stacktrace=1:halt_on_error=1
+export TSAN_OPTIONS=halt_on_error=1
+
+suite check -Dbuildtype=debugoptimized -- --suite style --suite unit --suite golden --suite cli --suite disk
+suite asan -Dbuildtype=debugoptimized -Db_sanitize=address,undefined -Db_lundef=false -- --suite unit --suite golden --suite cli -t 5
+suite tsan -Dbuildtype=debugoptimized -Db_sanitize=thread -Db_lundef=false -- --suite unit --suite disk-short -t 5
+
+echo "== fuzz"
+tools/fuzz.sh 60
+count "fuzz: one minute over all parsers" $?
+
+echo "== bench"
+make -s all && tools/bench.sh build/release 1
+count "bench: one tenth" $?
+
+if [ -n "$failures" ]; then
+	printf '\nFailed:%s\n' "$failures"
+fi
+echo "$skipped skipped (each says why in its log below build/)"
+printf '\n%d passed, %d failed\n' "$passed" "$failed"
+[ "$failed" -eq 0 ] && [ "$passed" -gt 0 ]
