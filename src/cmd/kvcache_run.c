@@ -276,9 +276,6 @@ static void show_metrics(const struct record_outcome *outcome)
 		{"throughput_req_per_sec", "Requests per second", 2},
 		{"storage_throughput_mbps", "Storage throughput, MB/s", 2},
 	};
-	json_t *passed = json_object_get(outcome->metrics, "overall_passed");
-	if (json_is_boolean(passed))
-		log_status("Assessment: %s", json_is_true(passed) ? "passed" : "not passed");
 	for (size_t i = 0; i < ARRAY_LEN(lines); i++) {
 		json_t *value = json_object_get(outcome->metrics, lines[i].key);
 		if (json_is_number(value))

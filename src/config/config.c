@@ -78,7 +78,7 @@ static int read_workload(struct load *l, struct yaml *y)
 		.notices = &l->cfg->notices,
 		.problems = l->problems,
 	};
-	return workload_read(y, &target);
+	return config_workload_read(y, &target);
 }
 
 /* @name is a path, or where nothing of that name exists, the name of a shipped file. */

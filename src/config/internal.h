@@ -97,8 +97,8 @@ struct workload_target {
 	struct problems *problems;
 };
 
-/** workload_read() - Return: 0 (see problems) or -ENOMEM. */
-int workload_read(struct yaml *y, const struct workload_target *target);
+/** config_workload_read() - Return: 0 (see problems) or -ENOMEM. */
+int config_workload_read(struct yaml *y, const struct workload_target *target);
 
 /** The files of data/, built in; ends with a NULL name. Made by tools/embed.sh. */
 struct shipped_file {

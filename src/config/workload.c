@@ -329,7 +329,7 @@ static void name_after_file(struct config_workload *w, const char *file)
 	snprintf(w->name, sizeof(w->name), "%.*s", (int)strcspn(stem, "."), stem);
 }
 
-int workload_read(struct yaml *y, const struct workload_target *to)
+int config_workload_read(struct yaml *y, const struct workload_target *to)
 {
 	struct strlist unused = {0};
 	const char *file = yaml_name(y);

@@ -39,7 +39,7 @@ struct storage {
 	char *path;	  /* <cache_dir>/kvcache.d */
 	int dirfd;	  /* of path, locked for the run */
 	bool is_temporary; /* cache_dir was made for this run and goes with it */
-	bool made_path;
+	char *existed;	   /* what there was at or above path; what this run made below it is its to remove */
 	struct fs_facts fs;
 	struct io_direct direct; /* what the probe said */
 	bool is_direct;		 /* effective mode */

@@ -47,7 +47,8 @@ static int exit_with_problems(const struct problems *problems)
 static int help(const struct opt_set *set)
 {
 	fputs("usage: kv-cache [OPTIONS]\n"
-	      "       kv-cache trace-info [--model NAME] FILE\n\n"
+	      "       kv-cache trace-info [--model NAME] FILE\n"
+	      "       kv-cache --version\n\n"
 	      "Measure how storage serves the KV cache of language models: users ask, entries move between memory\n"
 	      "and files, and what moved inside the measured window is reported.\n\n",
 	      stdout);
@@ -127,7 +128,7 @@ int main(int argc, char **argv)
 {
 	if (argc > 1 && !strcmp(argv[1], "trace-info"))
 		return trace_info_main(argc - 2, argv + 2);
-	if (argc == 2 && !strcmp(argv[1], "--version")) {
+	if (argc > 1 && !strcmp(argv[1], "--version")) {
 		printf("kv-cache %s\n", ENGINE_VERSION);
 		return EXIT_OK;
 	}

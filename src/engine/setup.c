@@ -26,10 +26,13 @@ static void check_memory(struct engine *e, struct problems *problems)
 	if (e->cfg->opt.simulate || wanted + ENGINE_MEMORY_RESERVE_BYTES <= available)
 		return;
 	uint64_t fits = available > ENGINE_MEMORY_RESERVE_BYTES ? available - ENGINE_MEMORY_RESERVE_BYTES : 0;
+	struct opt_set set = {.groups = e->options, .count = 1};
 	problems_add(problems, ERR_FS_FULL,
-		     "--cpu-mem-gb: %.3f GiB are asked for, but %.3f GiB of memory are available and 1 GiB "
+		     "--cpu-mem-gb: %.3f GiB are %s, but %.3f GiB of memory are available and 1 GiB "
 		     "must stay free; at most %.1f fits",
-		     (double)wanted / ENGINE_GIB, (double)available / ENGINE_GIB,
+		     (double)wanted / ENGINE_GIB,
+		     opt_given(&set, "--cpu-mem-gb") ? "asked for" : "the default",
+		     (double)available / ENGINE_GIB,
 		     (double)(fits * 10 / (1 << 30)) / 10.0);
 }
 
@@ -45,8 +48,10 @@ static void check_output(struct engine *e, struct problems *problems)
 	if (!path)
 		return;
 	struct stat st;
-	if (!stat(path, &st) && S_ISDIR(st.st_mode)) {
-		problems_add(problems, ERR_FS_STRUCTURE, "--output: '%s' is a directory", e->output);
+	/* The file is replaced by a rename, which must not happen to a device such as /dev/null. */
+	if (!stat(path, &st) && !S_ISREG(st.st_mode)) {
+		problems_add(problems, ERR_FS_STRUCTURE, "--output: '%s' is %s", e->output,
+			     S_ISDIR(st.st_mode) ? "a directory" : "not a regular file");
 		return;
 	}
 	char *slash = strrchr(path, '/');
@@ -90,6 +95,8 @@ int engine_check(struct engine *e, struct problems *problems)
 	struct error err = {0};
 	uint32_t rank = (uint32_t)comm_rank(e->comm);
 	rc = workload_new(e->cfg, e->seed + rank, rank, &e->workload, &err);
+	if (rc && e->cfg->opt.trace)
+		error_prefix(&err, "--trace");
 	return rc ? problems_add_error(problems, &err) : 0;
 }
 

@@ -32,12 +32,12 @@ static uint64_t reclaimable_bytes(const char *path)
 	return bytes;
 }
 
-/* The nearest existing directory at or above @path; "" when something else is in the way. */
+/* What exists at or above @path, nearest first; not always a directory. */
 static char *existing_parent(const char *path)
 {
 	char *dir = strdup(path);
 	struct stat st;
-	while (dir && stat(dir, &st) && errno == ENOENT) {
+	while (dir && stat(dir, &st) && (errno == ENOENT || errno == ENOTDIR)) {
 		char *slash = strrchr(dir, '/');
 		if (!slash || slash == dir) {
 			strcpy(dir, "/");
@@ -84,7 +84,7 @@ static void check_capacity(struct storage *s, const struct config *cfg, uint64_t
 	if (s->limit_bytes > available)
 		problems_add(problems, ERR_FS_FULL,
 			     "--storage-capacity-gb: %.3f GiB are asked for, but '%s' has room for %.3f "
-			     "GiB; at most %.3f fits",
+			     "GiB; %.3f fits",
 			     (double)s->limit_bytes / ENGINE_GIB, s->cache_dir,
 			     (double)available / ENGINE_GIB, (double)automatic / ENGINE_GIB);
 	else if (s->limit_bytes < 2 * TIER_PAYLOAD_ALIGN)
@@ -133,9 +133,8 @@ static int storage_make_temporary(struct storage *s, struct error *err)
 
 static int storage_lock(struct storage *s, struct error *err)
 {
-	struct stat st;
-	s->made_path = stat(s->path, &st) != 0;
-	int rc = dir_make(s->path);
+	s->existed = existing_parent(s->path);
+	int rc = s->existed ? dir_make(s->path) : -ENOMEM;
 	if (rc)
 		return error_set(err, rc, rc == -ENOTDIR ? ERR_FS_STRUCTURE : ERR_FS_PERMISSION,
 				 "--cache-dir: cannot make '%s': %s", s->path, strerror(-rc));
@@ -145,7 +144,11 @@ static int storage_lock(struct storage *s, struct error *err)
 				 s->path, strerror(errno));
 	if (flock(s->dirfd, LOCK_EX | LOCK_NB)) {
 		rc = -errno;
-		s->made_path = false; /* it is the other run's */
+		/* Directory and files are the other run's: nothing in it is ours to remove. */
+		close(s->dirfd);
+		s->dirfd = -1;
+		free(s->existed);
+		s->existed = NULL;
 		error_set(err, rc, ERR_FS_STRUCTURE,
 			  "--cache-dir: '%s' is in use by another run", s->path);
 		error_hint(err, "wait for that run to end, or give this one a directory of its own");
@@ -197,19 +200,27 @@ int storage_open(struct storage *s, const struct config *cfg, struct strlist *no
 	return storage_choose_mode(s, cfg, notices, err);
 }
 
+/* Remove the directories that this run made, upwards, as far as they are empty. */
+static void remove_made(struct storage *s)
+{
+	size_t keep = strlen(s->existed);
+	while (strlen(s->path) > keep && (!rmdir(s->path) || errno == ENOENT))
+		*strrchr(s->path, '/') = '\0';
+}
+
 void storage_close(struct storage *s, bool remove_files)
 {
-	if (s->dirfd >= 0) {
-		if (remove_files || s->is_temporary)
-			(void)tier_file_clean(s->dirfd, NULL);
-		/* An empty directory that this run made goes too; rmdir() leaves one with foreign files alone. */
-		if (s->made_path || s->is_temporary)
-			(void)rmdir(s->path);
-		close(s->dirfd);
-	}
+	if (s->dirfd >= 0 && (remove_files || s->is_temporary))
+		(void)tier_file_clean(s->dirfd, NULL);
+	/* While the lock is held: nobody else starts in a directory that is about to go. */
+	if (s->existed)
+		remove_made(s);
 	if (s->is_temporary && s->dirfd >= 0)
 		(void)rmdir(s->cache_dir);
+	if (s->dirfd >= 0)
+		close(s->dirfd);
 	free(s->cache_dir);
 	free(s->path);
+	free(s->existed);
 	*s = (struct storage){.dirfd = -1};
 }

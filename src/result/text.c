@@ -210,11 +210,12 @@ static void header(struct str *out, const struct run_result *r)
 	rule(out, '=');
 	row(out, "model", "%s, %llu bytes per token", r->cfg->model.key,
 	    U64(r->cfg->bytes_per_token));
-	row(out, "workload", "%s (%s), seed %llu%s, fingerprint 0x%016llx",
-	    or_none(r->workload_source), r->cfg->workload.name, U64(r->seed),
+	row(out, "workload", "%s%s%s, seed %llu%s, fingerprint 0x%016llx", or_none(r->workload_source),
+	    r->cfg->opt.trace ? "" : " ", r->cfg->opt.trace ? "" : r->cfg->workload.name, U64(r->seed),
 	    r->seed_was_drawn ? " (drawn)" : "", U64(r->fingerprint));
-	row(out, "load", "%lld users, at most %u requests in service, %u workers",
-	    (long long)r->cfg->opt.num_users, r->in_service_max, r->workers);
+	row(out, "load", "%lld users, at most %u requests in service, %u worker%s",
+	    (long long)r->cfg->opt.num_users, r->in_service_max, r->workers,
+	    r->workers == 1 ? "" : "s");
 	row(out, "window", "%s s%s", num(window_s(r)).s,
 	    r->is_interrupted ? " - INTERRUPTED, the result is partial" : "");
 	tiers_line(out, r);

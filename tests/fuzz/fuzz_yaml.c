@@ -40,7 +40,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 						       .model_keys = &keys,
 						       .notices = &notices,
 						       .problems = &problems};
-		if (workload_read(y, &target))
+		if (config_workload_read(y, &target))
 			abort();
 		/* What passed its checks can be computed with. */
 		if (known && !problems.count && !model_bytes_per_token(&model))
