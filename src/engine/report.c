@@ -12,24 +12,37 @@
 #include "base/log.h"
 #include "result/result.h"
 
-/* A busiest worker above this share of one CPU could not have gone faster: the client, not the storage, set the pace. */
+/*
+ * Above this share of the CPU it could have had, the client set the pace and not the storage: the busiest worker of one CPU, or
+ * the process, with the kernel threads that copy for it, of all CPUs.
+ */
 #define CLIENT_BOUND_CPU_SHARE 0.90
+/* Likewise when a worker that had work waited for a CPU more than this share of the window. */
+#define CLIENT_BOUND_WAIT_SHARE 0.10
 /* A percentile is worth showing when this many samples lie beyond it. */
 #define TAIL_SAMPLES 10
 
-static void judge_client(struct run_result *r, const struct runner_outcome *o)
+static void judge_client(struct run_result *r, const struct runner_outcome *o, const struct watch *watch)
 {
 	struct verdict *v = &r->client_bound;
 	if (r->is_virtual) {
 		snprintf(v->why, sizeof(v->why), "the virtual clock has no client to wait for");
 		return;
 	}
+	double window_s = (double)r->window_ns / 1e9;
+	double process = window_s > 0 ? (watch->cpu_user_s + watch->cpu_system_s) /
+						(window_s * r->host.logical_cpus)
+				      : 0.0;
 	v->is_known = r->window_ns > 0;
-	v->value = o->worker_cpu_share_max >= CLIENT_BOUND_CPU_SHARE;
+	v->value = o->worker_cpu_share_max >= CLIENT_BOUND_CPU_SHARE ||
+		   process >= CLIENT_BOUND_CPU_SHARE ||
+		   o->worker_wait_share_max >= CLIENT_BOUND_WAIT_SHARE;
 	snprintf(v->why, sizeof(v->why),
-		 "the busiest of %u worker%s used %.0f %% of one CPU (bound from %.0f %%)", r->workers,
-		 r->workers == 1 ? "" : "s", 100.0 * o->worker_cpu_share_max,
-		 100.0 * CLIENT_BOUND_CPU_SHARE);
+		 "the busiest of %u worker%s used %.0f %% of a CPU, the process %.0f %% of all %u (bound "
+		 "from %.0f %%); a worker waited for a CPU %.1f %% of the time (from %.0f %%)",
+		 r->workers, r->workers == 1 ? "" : "s", 100.0 * o->worker_cpu_share_max, 100.0 * process,
+		 r->host.logical_cpus, 100.0 * CLIENT_BOUND_CPU_SHARE,
+		 100.0 * o->worker_wait_share_max, 100.0 * CLIENT_BOUND_WAIT_SHARE);
 }
 
 static void judge_page_cache(struct run_result *r, const struct engine *e)
@@ -183,7 +196,7 @@ static void fill(struct run_result *r, struct engine *e, const struct watch *wat
 	fill_tiers(r, e);
 	fill_io(r, e, o, watch);
 	fill_host(r, e, watch);
-	judge_client(r, o);
+	judge_client(r, o, watch);
 	judge_page_cache(r, e);
 	judge_samples(r);
 	judge_validity(r);

@@ -85,14 +85,15 @@ static void progress_line(struct engine *e, const struct runner_progress *p,
 		fprintf(stderr, "%s%s\n", p->now_ns < p->window_begin_ns ? "warm-up " : "", text);
 }
 
-/* What happens at the window's ends, as close to them as this thread wakes. */
-static void watch_window(struct engine *e, struct watch *w, const struct runner_progress *p)
+/*
+ * What happens at the window's ends. Without warm-up the first sample comes before the start, so that the kernel's counters
+ * cover all that the run counts; after a warm-up as close as this thread wakes, while I/O is in flight.
+ */
+static void watch_begin(struct engine *e, struct watch *w)
 {
-	if (!w->has_begin && p->now_ns >= p->window_begin_ns) {
-		w->has_begin = true;
-		(void)sample_disk(e, &w->disk_begin);
-		sample_cpu(&w->cpu_user_s, &w->cpu_system_s);
-	}
+	w->has_begin = true;
+	(void)sample_disk(e, &w->disk_begin);
+	sample_cpu(&w->cpu_user_s, &w->cpu_system_s);
 }
 
 static void watch_end(struct engine *e, struct watch *w)
@@ -126,6 +127,8 @@ void watch_run(struct engine *e, struct watch *ret)
 	bool shows = !e->cfg->opt.quiet;
 	bool shown = false;
 	clock_iso_utc(ret->started_utc, time(NULL));
+	if (!e->runner_setup.warmup_ns)
+		watch_begin(e, ret);
 	runner_start(e->runner);
 	uint64_t start = clock_mono_ns();
 	uint64_t next = start + every;
@@ -135,7 +138,8 @@ void watch_run(struct engine *e, struct watch *ret)
 		uint64_t elapsed = clock_mono_ns() - start;
 		if (!e->cfg->opt.simulate)
 			p.now_ns = elapsed;
-		watch_window(e, ret, &p);
+		if (!ret->has_begin && p.now_ns >= p.window_begin_ns)
+			watch_begin(e, ret);
 		if (p.now_ns >= p.window_end_ns)
 			watch_end(e, ret);
 		if (runner_wait(e->runner, next_step_ns(&p, p.now_ns)))

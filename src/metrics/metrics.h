@@ -56,7 +56,7 @@ enum metric_part { PART_TOTAL, PART_DEVICE, PART_HOST, PARTS };
 	X(RETRIES, "transfers continued after EINTR, EAGAIN or a short count") \
 	X(TRACE_ROWS_UNUSABLE, "trace rows that could not be replayed") \
 	X(WORKER_CPU_NS, "CPU time of the workers in the window") \
-	X(READY_DELAY_NS, "time ready work waited for its worker, summed over loop turns")
+	X(READY_DELAY_NS, "time the workers were ready to run and no CPU took them, in the window")
 
 /* What is counted per QoS level. */
 enum metric_qos { QOS_OFFERED, QOS_ADMITTED, QOS_COMPLETED, QOS_CANCELLED, QOS_QUEUED_AT_END, QOS_VIOLATIONS, METRIC_QOS_COUNT };

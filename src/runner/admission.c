@@ -9,6 +9,9 @@
 #include <assert.h>
 #include <stdlib.h>
 
+/* All rows of a trace are of one level. */
+#define QOS_OF_TRACE QOS_INTERACTIVE
+
 static void user_schedule(struct admission *a, uint32_t user, uint64_t now_ns)
 {
 	uint64_t at = a->users[user].next_arrival_ns;
@@ -44,6 +47,7 @@ int admission_init(struct admission *a, const struct runner_setup *setup)
 		.workload = setup->workload,
 		.cfg = setup->cfg,
 		.in_service_max = setup->in_service_max,
+		.window_begin_ns = setup->warmup_ns,
 		.is_trace = workload_is_trace(setup->workload),
 		.is_closed_loop = setup->cfg->workload.arrival == ARRIVAL_CLOSED,
 		.user_count = workload_streams(setup->workload),
@@ -68,6 +72,12 @@ void admission_release(struct admission *a)
 	*a = (struct admission){0};
 }
 
+/* "As fast as service allows" has none: a request arrives when it is taken. */
+static bool trace_has_schedule(const struct admission *a)
+{
+	return a->cfg->opt.trace_speedup > 0;
+}
+
 /* Read ahead to the first usable row; bad ones are counted and passed over. */
 static void trace_fill_head(struct admission *a)
 {
@@ -76,6 +86,9 @@ static void trace_fill_head(struct admission *a)
 		if (rc == 0) {
 			a->has_head = true;
 			a->head_arrival_ns = a->users[0].served.gap_sum_ns;
+			/* A backlog is read long after it arrived: each row counts for the time it was due. */
+			if (trace_has_schedule(a) && a->head_arrival_ns < a->window_begin_ns)
+				a->arrived_before_window[QOS_OF_TRACE]++;
 		} else if (rc == -EINVAL) {
 			a->bad_rows++;
 		} else {
@@ -95,8 +108,7 @@ static bool trace_take(struct admission *a, uint64_t now_ns, struct request *r, 
 	*r = a->head;
 	a->head = old;
 	a->has_head = false;
-	/* "As fast as service allows" has no schedule: the request arrives when it is taken. */
-	*ret_arrival_ns = a->cfg->opt.trace_speedup > 0 ? a->head_arrival_ns : now_ns;
+	*ret_arrival_ns = trace_has_schedule(a) ? a->head_arrival_ns : now_ns;
 	return true;
 }
 
@@ -237,27 +249,20 @@ static uint64_t user_arrived(struct admission *a, uint32_t u, uint64_t end_ns)
 	return user->counted_sequence;
 }
 
-/* Arrivals per level before @end_ns. Traces: rows read so far and, at the end of a run, those due behind them. */
-static void admission_arrived(struct admission *a, uint64_t end_ns, uint64_t arrived[QOS_COUNT])
+/* Arrivals per level before @end_ns. */
+static void users_arrived(struct admission *a, uint64_t end_ns, uint64_t arrived[QOS_COUNT])
 {
-	if (!a->is_trace) {
-		for (uint32_t u = 0; u < a->user_count; u++)
-			arrived[workload_qos(a->workload, u)] += user_arrived(a, u, end_ns);
-		return;
-	}
-	enum config_qos level = workload_qos(a->workload, 0);
-	trace_fill_head(a);
-	arrived[level] = a->admitted[level];
-	if (a->cfg->opt.trace_speedup > 0 && a->has_head && a->head_arrival_ns < end_ns)
-		arrived[level]++;
+	for (uint32_t u = 0; u < a->user_count; u++)
+		arrived[workload_qos(a->workload, u)] += user_arrived(a, u, end_ns);
 }
 
-void admission_mark_window(struct admission *a, uint64_t begin_ns)
+void admission_mark_window(struct admission *a)
 {
 	pthread_mutex_lock(&a->lock);
-	for (int q = 0; q < QOS_COUNT; q++)
-		a->arrived_before_window[q] = 0;
-	admission_arrived(a, begin_ns, a->arrived_before_window);
+	if (!a->is_trace)
+		users_arrived(a, a->window_begin_ns, a->arrived_before_window);
+	else if (!trace_has_schedule(a))
+		a->arrived_before_window[QOS_OF_TRACE] = a->admitted[QOS_OF_TRACE];
 	pthread_mutex_unlock(&a->lock);
 }
 
@@ -266,7 +271,7 @@ static uint64_t trace_left_over(struct admission *a, uint64_t end_ns)
 {
 	uint64_t left = 0;
 	trace_fill_head(a);
-	while (a->cfg->opt.trace_speedup > 0 && a->has_head && a->head_arrival_ns < end_ns) {
+	while (trace_has_schedule(a) && a->has_head && a->head_arrival_ns < end_ns) {
 		left++;
 		a->has_head = false;
 		trace_fill_head(a);
@@ -274,29 +279,39 @@ static uint64_t trace_left_over(struct admission *a, uint64_t end_ns)
 	return left;
 }
 
+static void trace_count(struct admission *a, uint64_t end_ns, uint64_t arrived[QOS_COUNT], struct metrics *m)
+{
+	trace_fill_head(a);
+	if (trace_has_schedule(a) && a->has_head && a->head_arrival_ns < end_ns)
+		m->oldest_age_ns[QOS_OF_TRACE] = end_ns - a->head_arrival_ns;
+	arrived[QOS_OF_TRACE] = a->admitted[QOS_OF_TRACE] + trace_left_over(a, end_ns);
+	m->count[COUNT_TRACE_ROWS_UNUSABLE] += a->bad_rows;
+}
+
+static void users_count(struct admission *a, uint64_t end_ns, uint64_t arrived[QOS_COUNT], struct metrics *m)
+{
+	users_arrived(a, end_ns, arrived);
+	for (uint32_t u = 0; u < a->user_count; u++) {
+		enum config_qos level = workload_qos(a->workload, u);
+		uint64_t due = a->users[u].next_arrival_ns;
+		if (due < end_ns && end_ns - due > m->oldest_age_ns[level])
+			m->oldest_age_ns[level] = end_ns - due;
+	}
+}
+
 void admission_count(struct admission *a, uint64_t end_ns, struct metrics *m)
 {
 	uint64_t arrived[QOS_COUNT] = {0};
 	pthread_mutex_lock(&a->lock);
-	if (a->is_trace) {
-		enum config_qos level = workload_qos(a->workload, 0);
-		trace_fill_head(a);
-		if (a->has_head && a->cfg->opt.trace_speedup > 0 && a->head_arrival_ns < end_ns)
-			m->oldest_age_ns[level] = end_ns - a->head_arrival_ns;
-		arrived[level] = a->admitted[level] + trace_left_over(a, end_ns);
-	} else {
-		admission_arrived(a, end_ns, arrived);
-		for (uint32_t u = 0; u < a->user_count; u++) {
-			enum config_qos level = workload_qos(a->workload, u);
-			uint64_t due = a->users[u].next_arrival_ns;
-			if (due < end_ns && end_ns - due > m->oldest_age_ns[level])
-				m->oldest_age_ns[level] = end_ns - due;
-		}
-	}
+	if (a->is_trace)
+		trace_count(a, end_ns, arrived, m);
+	else
+		users_count(a, end_ns, arrived, m);
 	for (int q = 0; q < QOS_COUNT; q++) {
-		m->count[COUNT_QOS(q, QOS_OFFERED)] += arrived[q] - a->arrived_before_window[q];
+		/* Ended in the warm-up: there was no window to offer anything in. */
+		if (end_ns > a->window_begin_ns)
+			m->count[COUNT_QOS(q, QOS_OFFERED)] += arrived[q] - a->arrived_before_window[q];
 		m->count[COUNT_QOS(q, QOS_QUEUED_AT_END)] += arrived[q] - a->admitted[q];
 	}
-	m->count[COUNT_TRACE_ROWS_UNUSABLE] += a->bad_rows;
 	pthread_mutex_unlock(&a->lock);
 }

@@ -45,6 +45,7 @@ struct admission {
 	bool has_head, is_exhausted;
 	uint64_t head_arrival_ns;
 	uint64_t bad_rows;
+	uint64_t window_begin_ns;
 	uint64_t arrived_before_window[QOS_COUNT];
 	uint64_t admitted[QOS_COUNT]; /* since the start, warm-up included */
 };
@@ -60,7 +61,7 @@ uint64_t admission_deadline(struct admission *a);
 /** admission_is_over() - the trace is used up and nothing is in service. */
 bool admission_is_over(struct admission *a);
 /** admission_mark_window() - remember how many had arrived when the window opened. */
-void admission_mark_window(struct admission *a, uint64_t begin_ns);
+void admission_mark_window(struct admission *a);
 /** admission_count() - at the end: offered, queued and ages per level into @m. */
 void admission_count(struct admission *a, uint64_t end_ns, struct metrics *m);
 uint32_t admission_waiting(struct admission *a);
@@ -224,9 +225,8 @@ struct worker {
 	uint64_t dirty_bytes, dirty_max_bytes;
 
 	struct heap timers; /* simulated token generation */
-	uint64_t cpu_begin_ns;
+	uint64_t cpu_begin_ns, ready_begin_ns; /* at the window's begin */
 	bool has_cpu_begin;
-	uint64_t turn_begin_ns;
 
 	/* mailbox: transfers poked by other workers */
 	ATTR_CACHE_ALIGNED pthread_mutex_t mail_lock;
@@ -257,6 +257,7 @@ struct runner {
 	_Atomic uint64_t stop_ns; /* end of the window; only ever lowered (relaxed: a time, read every turn) */
 	_Atomic uint64_t completed; /* for --max-requests */
 	atomic_bool is_interrupted;
+	atomic_bool is_stop_asked; /* virtual clock: only its worker knows what time it is */
 	atomic_bool is_quit; /* leave before the start: set-up failed elsewhere */
 	pthread_mutex_t lock; /* guards the three below, with cond */
 	pthread_cond_t cond;

@@ -161,11 +161,11 @@ bool runner_wait(struct runner *r, uint64_t timeout_ns)
 
 void runner_stop(struct runner *r)
 {
-	uint64_t now = 0;
-	for (uint32_t i = 0; i < r->worker_count && r->setup.is_virtual; i++)
-		now = atomic_load_explicit(&r->workers[i].live_now_ns, memory_order_relaxed);
-	if (!r->setup.is_virtual)
-		now = clock_mono_ns() - r->origin_ns + NS_PER_MS;
+	if (r->setup.is_virtual) {
+		atomic_store(&r->is_stop_asked, true);
+		return;
+	}
+	uint64_t now = clock_mono_ns() - r->origin_ns + NS_PER_MS;
 	if (now < atomic_load(&r->stop_ns))
 		atomic_store(&r->is_interrupted, true);
 	run_stop_at(r, now);
@@ -195,23 +195,25 @@ int runner_collect(struct runner *r, struct metrics *ret, struct runner_outcome 
 {
 	uint64_t end = atomic_load(&r->stop_ns);
 	uint64_t window = end > r->window_begin_ns ? end - r->window_begin_ns : 0;
-	uint64_t busiest = 0;
+	uint64_t busiest = 0, starved = 0;
 	for (uint32_t i = 0; i < r->worker_count; i++) {
 		busiest = MAX(busiest, r->workers[i].m->count[COUNT_WORKER_CPU_NS]);
+		starved = MAX(starved, r->workers[i].m->count[COUNT_READY_DELAY_NS]);
 		int rc = metrics_merge(ret, r->workers[i].m);
 		if (rc)
 			return rc;
 	}
 	admission_count(&r->admission, end, ret);
 	const struct io *io = r->workers[0].io;
+	bool has_cpu = window && !r->setup.is_virtual;
 	*outcome = (struct runner_outcome){
 		.window_ns = window,
 		.in_service_max = r->setup.in_service_max,
 		.is_interrupted = atomic_load(&r->is_interrupted),
 		.io_engine = io ? io_name(io) : "",
 		.has_registered_buffers = io && io_has_registered_buffers(io),
-		.worker_cpu_share_max =
-			window && !r->setup.is_virtual ? (double)busiest / (double)window : 0.0,
+		.worker_cpu_share_max = has_cpu ? (double)busiest / (double)window : 0.0,
+		.worker_wait_share_max = has_cpu ? (double)starved / (double)window : 0.0,
 	};
 	return 0;
 }

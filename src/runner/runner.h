@@ -81,6 +81,7 @@ struct runner_outcome {
 	const char *io_engine; /* "uring", "threads" or "" */
 	bool has_registered_buffers;
 	double worker_cpu_share_max; /* busiest worker: CPU time over the window; virtual clock: 0 */
+	double worker_wait_share_max; /* worst worker: time it was ready and had no CPU, over the window */
 };
 
 /**

@@ -234,12 +234,21 @@ static void publish(struct worker *w)
 	atomic_store_explicit(&w->live_now_ns, w->now_ns, memory_order_relaxed);
 }
 
+/* Time this thread was ready to run and no CPU took it, from the scheduler; 0 where the kernel does not keep it. */
+static uint64_t thread_ready_delay_ns(void)
+{
+	CLEANUP_FCLOSE FILE *f = fopen("/proc/thread-self/schedstat", "re");
+	unsigned long long run_ns, delay_ns;
+	return f && fscanf(f, "%llu %llu", &run_ns, &delay_ns) == 2 ? delay_ns : 0;
+}
+
 static void window_begin(struct worker *w)
 {
 	w->has_cpu_begin = true;
 	w->cpu_begin_ns = clock_thread_cpu_ns();
+	w->ready_begin_ns = thread_ready_delay_ns();
 	if (w->index == 0)
-		admission_mark_window(&w->run->admission, w->run->window_begin_ns);
+		admission_mark_window(&w->run->admission);
 }
 
 /* When something will happen without outside help: 0 for now. */
@@ -290,11 +299,22 @@ static void worker_sleep(struct worker *w)
 	atomic_store(&w->is_sleeping, false);
 }
 
+/* Virtual clock: an event later than the end it was given from outside may have been counted already, so it ends here and now. */
+static void stop_if_asked(struct worker *w)
+{
+	struct runner *r = w->run;
+	if (!atomic_load_explicit(&r->is_stop_asked, memory_order_relaxed) || w->now_ns >= atomic_load(&r->stop_ns))
+		return;
+	atomic_store(&r->is_interrupted, true);
+	run_stop_at(r, w->now_ns);
+}
+
 static void worker_loop(struct worker *w)
 {
 	struct runner *r = w->run;
 	for (;;) {
 		w->now_ns = run_now(w);
+		stop_if_asked(w);
 		if (!w->has_cpu_begin && w->now_ns >= r->window_begin_ns)
 			window_begin(w);
 		if (w->now_ns >= atomic_load_explicit(&r->stop_ns, memory_order_relaxed))
@@ -316,8 +336,10 @@ static void worker_loop(struct worker *w)
 
 static void worker_close_window(struct worker *w)
 {
-	if (w->has_cpu_begin)
+	if (w->has_cpu_begin) {
 		count_add(w, COUNT_WORKER_CPU_NS, clock_thread_cpu_ns() - w->cpu_begin_ns);
+		count_add(w, COUNT_READY_DELAY_NS, thread_ready_delay_ns() - w->ready_begin_ns);
+	}
 	transfers_account_whole(w);
 	bool *is_busy = calloc(w->task_count, sizeof(*is_busy));
 	for (uint32_t i = 0; i < w->task_count && is_busy; i++)

@@ -439,25 +439,28 @@ static void test_last_tier_is_filled(void **state)
 	cache_free(c);
 }
 
+static void fill_with_ones(struct cache *c, uint64_t count)
+{
+	for (uint64_t key = 1; key <= count; key++) {
+		struct cache_plan plan = {.wake = count_wake};
+		assert_int_equal(cache_write_begin(c, key, 1, &plan), CACHE_WRITE_PLANNED);
+		cache_write_done(c, &plan, location_of(key, 0), true);
+	}
+}
+
 static void test_victims_of_one_plan(void **state)
 {
 	(void)state;
 	struct cache *c = CACHE_OF(6000);
 	struct op op;
 
-	for (uint64_t key = 1; key <= 6000; key++)
-		assert_int_equal(begin(c, &op, key, 1), CACHE_WRITE_PLANNED), finish(c, &op);
+	fill_with_ones(c, 6000);
 	assert_int_equal(begin(c, &op, 7000, 6000), CACHE_WRITE_PLANNED);
 	assert_int_equal(op.plan.pending, 6000); /* the last tier has no bound */
 	cache_free(c);
 
 	c = CACHE_OF(8000, 20000);
-	struct cache_plan plan;
-	for (uint64_t key = 1; key <= 6400; key++) {
-		plan = (struct cache_plan){.wake = count_wake};
-		assert_int_equal(cache_write_begin(c, key, 1, &plan), CACHE_WRITE_PLANNED);
-		cache_write_done(c, &plan, location_of(key, 0), true);
-	}
+	fill_with_ones(c, 6400);
 	assert_int_equal(begin(c, &op, 7000, 5001), CACHE_WRITE_PLANNED);
 	assert_int_equal(op.plan.target.tier, 1); /* an upper one has: passed over */
 	finish(c, &op);
@@ -1088,7 +1091,7 @@ static void test_index_grows(void **state)
 
 /* ---- against a naive model, one operation at a time ---- */
 
-enum { NAIVE_MAX = 256 };
+enum { NAIVE_KEYS = 150 };
 
 struct naive_entry {
 	uint64_t key, bytes;
@@ -1097,9 +1100,9 @@ struct naive_entry {
 
 struct naive_tier {
 	uint64_t limit;
-	struct naive_entry list[NAIVE_MAX]; /* oldest first */
+	struct naive_entry list[NAIVE_KEYS]; /* oldest first */
 	unsigned count;
-	struct naive_entry incoming[NAIVE_MAX]; /* of the present placement: no victims */
+	struct naive_entry incoming[NAIVE_KEYS]; /* of the present placement: no victims */
 	unsigned incoming_count;
 };
 
@@ -1215,8 +1218,8 @@ static void compare_with_naive(unsigned tiers, const uint64_t *limits, uint64_t 
 	m = (struct naive){.tiers = tiers};
 	for (unsigned t = 0; t < tiers; t++)
 		m.tier[t].limit = limits[t];
-	for (unsigned i = 0; i < 20000; i++) {
-		uint64_t key = rng_below(&rng, 150);
+	for (unsigned i = 0; i < 5000; i++) {
+		uint64_t key = rng_below(&rng, NAIVE_KEYS);
 		int tier = naive_get(&m, key);
 		assert_int_equal(get(c, key), tier);
 		if (tier >= 0)
@@ -1258,12 +1261,7 @@ static void test_naive_model(void **state)
 
 /* ---- many operations in flight, ending in random order ---- */
 
-enum { SIM_KEYS = 300, SIM_OPS = 1000, SIM_TASKS = 8192 };
-#ifdef __SANITIZE_THREAD__
-enum { SIM_STEPS = 20000 }; /* one thread: the sanitizer has nothing to find there */
-#else
-enum { SIM_STEPS = 100000 };
-#endif
+enum { SIM_KEYS = 300, SIM_OPS = 1000, SIM_TASKS = 8192, SIM_STEPS = 100000 };
 
 enum sim_state { SIM_IDLE, SIM_WAITING, SIM_JOINED, SIM_GOING, SIM_ASLEEP, SIM_WRITING };
 
@@ -1297,6 +1295,7 @@ struct sim {
 	uint64_t limit[TIER_CLASSES];
 	uint64_t physical[TIER_CLASSES]; /* bytes really there */
 	struct sim_op ops[SIM_OPS];
+	unsigned op_count; /* so many of them are used */
 	struct sim_task tasks[SIM_TASKS];
 	unsigned task_count;
 	struct sim_object *objects;
@@ -1387,12 +1386,12 @@ static void sim_begin_read(struct sim *s)
 
 static void sim_begin_write(struct sim *s)
 {
-	struct sim_op *op = &s->ops[rng_below(&s->rng, SIM_OPS)];
+	struct sim_op *op = &s->ops[rng_below(&s->rng, s->op_count)];
 	uint64_t most = s->limit[s->tiers - 1];
 
 	if (op->state != SIM_IDLE)
 		return;
-	most = rng_below(&s->rng, 50) ? most / 20 : most;
+	most = rng_below(&s->rng, 200) ? most / 20 : most;
 	*op = (struct sim_op){.plan.wake = sim_wake, .key = rng_below(&s->rng, SIM_KEYS)};
 	uint64_t bytes = rng_range(&s->rng, 1, most);
 	uint32_t writers = s->writers[op->key];
@@ -1472,7 +1471,7 @@ static void sim_poke_op(struct sim *s, struct sim_op *op)
 
 static void sim_cancel(struct sim *s)
 {
-	struct sim_op *op = &s->ops[rng_below(&s->rng, SIM_OPS)];
+	struct sim_op *op = &s->ops[rng_below(&s->rng, s->op_count)];
 
 	if (op->state != SIM_WAITING && op->state != SIM_JOINED)
 		return;
@@ -1576,13 +1575,12 @@ static void sim_check(struct sim *s)
 		assert_true(s->physical[t] <= used(s->cache, t));
 }
 
-/* @load: of 100 steps, how many begin something; above 50 the number in flight grows until no op is
- * idle. */
+/* @load: of 100 steps, how many begin something; above 50 the number in flight grows until no op is idle. */
 static void sim_step(struct sim *s, unsigned load)
 {
 	uint64_t draw = rng_below(&s->rng, 100);
 
-	if (draw < load / 3)
+	if (draw < load * 2 / 3)
 		sim_begin_read(s);
 	else if (draw < load)
 		sim_begin_write(s);
@@ -1591,7 +1589,7 @@ static void sim_step(struct sim *s, unsigned load)
 	else
 		sim_end_task(s);
 	for (unsigned i = 0; i < 16; i++)
-		sim_poke_op(s, &s->ops[rng_below(&s->rng, SIM_OPS)]);
+		sim_poke_op(s, &s->ops[rng_below(&s->rng, s->op_count)]);
 }
 
 /* Begin nothing new: everything must come to an end. */
@@ -1600,12 +1598,12 @@ static void sim_drain(struct sim *s)
 	for (bool is_busy = true; is_busy;) {
 		is_busy = s->task_count > 0;
 		sim_end_task(s);
-		for (unsigned i = 0; i < SIM_OPS; i++) {
+		for (unsigned i = 0; i < s->op_count; i++) {
 			is_busy |= s->ops[i].is_woken || s->ops[i].state == SIM_GOING;
 			sim_poke_op(s, &s->ops[i]);
 		}
 	}
-	for (unsigned i = 0; i < SIM_OPS; i++)
+	for (unsigned i = 0; i < s->op_count; i++)
 		assert_int_equal(s->ops[i].state, SIM_IDLE);
 	sim_check(s);
 
@@ -1629,23 +1627,31 @@ static void sim_drain(struct sim *s)
 	}
 }
 
-static void simulate(unsigned tiers, const uint64_t *limits, unsigned load, uint64_t seed)
+struct sim_setup {
+	unsigned tiers;
+	uint64_t limit[TIER_CLASSES];
+	unsigned ops; /* writes at once */
+	unsigned load;
+};
+
+static void simulate(const struct sim_setup *setup, uint64_t seed)
 {
 	CLEANUP_FREE struct sim *s = calloc(1, sizeof(*s));
 
 	assert_non_null(s);
-	s->cache = cache_of(tiers, limits);
+	s->cache = cache_of(setup->tiers, setup->limit);
 	s->rng = rng_stream(seed);
-	s->tiers = tiers;
-	memcpy(s->limit, limits, tiers * sizeof(*limits));
+	s->tiers = setup->tiers;
+	s->op_count = setup->ops;
+	memcpy(s->limit, setup->limit, sizeof(s->limit));
 	for (unsigned i = 0; i < SIM_STEPS; i++) {
-		sim_step(s, load);
+		sim_step(s, setup->load);
 		sim_check(s);
 	}
 	sim_drain(s);
 	/* the paths this test is for were taken */
 	assert_true(s->deletions && s->waits && s->joins && s->drops && s->sleeps);
-	assert_true(tiers == 1 || s->moves);
+	assert_true(s->tiers == 1 || s->moves);
 	cache_free(s->cache);
 	free(s->objects);
 }
@@ -1653,22 +1659,19 @@ static void simulate(unsigned tiers, const uint64_t *limits, unsigned load, uint
 static void test_simulation(void **state)
 {
 	(void)state;
-	static const struct {
-		unsigned tiers;
-		uint64_t limit[TIER_CLASSES];
-		unsigned load;
-	} setups[] = {
-		{1, {1000}, 45},
-		{1, {4000}, 60},
-		{2, {500, 1000}, 45},
-		{2, {2000, 1000}, 60},
-		{3, {400, 800, 1600}, 45},
-		{3, {400, 800, 1600}, 60},
-		{3, {1000, 300, 1000}, 45},
+	static const struct sim_setup setups[] = {
+		{1, {4000}, 30, 45},
+		{1, {1000}, 1000, 55},
+		{2, {500, 1000}, 10, 45},
+		{2, {2000, 1000}, 30, 45},
+		{3, {400, 800, 1600}, 10, 40},
+		{3, {400, 800, 1600}, 30, 50},
+		{3, {1000, 300, 1000}, 30, 45},
+		{3, {400, 800, 1600}, 1000, 60},
 	};
 
 	for (size_t i = 0; i < ARRAY_LEN(setups); i++)
-		simulate(setups[i].tiers, setups[i].limit, setups[i].load, 1 + i);
+		simulate(&setups[i], 1 + i);
 }
 
 /* ---- threads ---- */

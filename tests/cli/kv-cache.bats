@@ -1,0 +1,687 @@
+#!/usr/bin/env bats
+# SPDX-License-Identifier: Apache-2.0
+# The command line of kv-cache as a person types it: what is refused and how, what is left behind, what a result holds.
+
+load engine
+
+setup() {
+	engine_setup
+}
+
+teardown() {
+	engine_teardown
+}
+
+# ---- help ----
+
+@test "--help: stdout, exit 0, every exit code" {
+	local form
+	for form in --help -h; do
+		expect 0 "$KV" "$form"
+		is_empty "$ERR"
+		has "$OUT" "usage: kv-cache"
+		has "$OUT" "Exit codes: 0 valid result, 1 ran but the result is not valid, 2 usage, 3 environment,"
+		has "$OUT" "8 interrupted"
+	done
+	expect 0 "$KV" --num-users 0 --help
+	expect 0 "$KV" trace-info --help
+	has "$OUT" "usage: kv-cache trace-info"
+}
+
+@test "--version" {
+	expect 0 "$KV" --version
+	is_empty "$ERR"
+	grep -qE '^kv-cache [0-9]+\.[0-9]+\.[0-9]+$' "$OUT"
+}
+
+# ---- refusals: options ----
+
+# option, a value that is refused, what the message says is allowed
+bad_values() {
+	cat <<-'END'
+		--num-users 0 1..100000
+		--num-users 100001 1..100000
+		--num-users many 1..100000
+		--num-users 1.5 1..100000
+		--duration 0 1..86400
+		--duration 86401 1..86400
+		--warmup -1 0..86400
+		--warmup 86401 0..86400
+		--max-requests -1 at least 0
+		--max-requests 99999999999999999999 at least 0
+		--generation-mode slow none, fast, realistic
+		--performance-profile best latency, throughput
+		--seed -1 at least 0
+		--seed x at least 0
+		--trace-format csv auto, mooncake
+		--trace-speedup -1 0..1000000
+		--trace-speedup 1e7 0..1000000
+		--trace-speedup nan 0..1000000
+		--trace-speedup 1e-9 0 or 0.000001..1000000
+		--gpu-mem-gb -1 0..65536
+		--gpu-mem-gb 65537 0..65536
+		--gpu-mem-gb inf 0..65536
+		--num-gpus 0 1..65536
+		--num-gpus 65537 1..65536
+		--tensor-parallel 0 1..65536
+		--tensor-parallel 65537 1..65536
+		--tensor-parallel 2 more than --num-gpus 1
+		--cpu-mem-gb -0.5 0..131072
+		--cpu-mem-gb 131073 0..131072
+		--storage-capacity-gb -1 0..1073741824
+		--storage-capacity-gb 1e10 0..1073741824
+		--storage-backend tape file, null, model
+		--model-tier tape:read_gbps=1 cpu:, storage: or gpu:
+		--model-tier storage sets nothing
+		--model-tier storage:speed=1 read_gbps=, write_gbps= or latency_us=
+		--model-tier storage:read_gbps=0 read_gbps=1e-06..1e+06
+		--model-tier storage:latency_us=-1 latency_us=0..1e+07
+		--max-concurrent-allocs -1 at least 0
+		--io-engine aio auto, uring, threads
+		--io-mode odirect auto, direct, buffered
+		--io-size 2048 4KiB..64MiB
+		--io-size 128MiB 4KiB..64MiB
+		--io-size 12KiB a power of two
+		--io-size big 4KiB..64MiB
+		--io-depth 0 1..4096
+		--io-depth 4097 1..4096
+		--ops-in-flight -1 0..4096
+		--ops-in-flight 4097 0..4096
+		--request-parallel 0 1..1024
+		--request-parallel 1025 1..1024
+		--sync maybe fsync, fdatasync, none
+		--verify all off, stamp, full
+		--workers -1 0..256
+		--workers 257 0..256
+		--log-level loud DEBUG, INFO, WARNING, ERROR, CRITICAL
+	END
+}
+
+@test "each option out of range: exit 2, option and range named, nothing created" {
+	local option value allowed
+	while read -r option value allowed; do
+		refused 2 "kv-cache: $option: " "$allowed" "Try 'kv-cache --help'." -- "$KV" "$option" "$value"
+		refused 2 "kv-cache: $option: " "$allowed" -- "$KV" "$option=$value"
+		[ "$(wc -l <"$ERR")" -eq 2 ] # one message and the pointer to the help
+	done < <(bad_values)
+}
+
+@test "every option that has a range is in the table of bad values" {
+	local option
+	expect 0 "$KV" --help
+	# The options that take any text, and the flags.
+	local free=" --model --config --trace --cache-dir --output --disable-multi-turn --disable-prefix-caching --simulate --cleanup
+		--raw-samples --quiet "
+	for option in $(grep -oE '^  (-[a-z]+, )?--[a-z-]+' "$OUT" | grep -oE -- '--[a-z-]+'); do
+		[[ $free =~ [[:space:]]$option[[:space:]] ]] || bad_values | grep -q -- "^$option " || {
+			echo "$option is in neither list"
+			return 1
+		}
+	done
+}
+
+@test "several wrong options are all reported at once" {
+	refused 2 "--num-users: 0 is out of range, expected 1..100000" "--duration: 0 is out of range" \
+		"--seed: -1 is out of range" "--sync: \"never\" is not known" "--model: \"nope\" is not known" \
+		"--io-size: 5000 is not a power of two" "--workers: not with --simulate" -- \
+		"$KV" --num-users 0 --duration 0 --seed -1 --sync never --model nope --io-size 5000 --simulate --workers 2
+	[ "$(grep -c '^kv-cache: ' "$ERR")" -eq 7 ]
+	# What is wrong with the machine is told together too; a wrong command line decides the exit code.
+	refused 3 "--cpu-mem-gb: 100000.000 GiB are asked for" "--output: there is no directory" "--storage-capacity-gb: " -- \
+		"$KV" --cpu-mem-gb 100000 --output "$W/no/r.json" --storage-capacity-gb 1e9 --cache-dir "$W/cache"
+	refused 2 "--cpu-mem-gb: " "--trace: cannot read" -- "$KV" --cpu-mem-gb 100000 --trace "$W/no.jsonl"
+}
+
+@test "unknown options, stray words and missing values: exit 2" {
+	refused 2 "--num-user: unknown option, did you mean --num-users?" -- "$KV" --num-user 5
+	refused 2 "--iosize: unknown option, did you mean --io-size?" -- "$KV" --iosize=1MiB
+	refused 2 "-x: unknown option" -- "$KV" -x
+	refused 2 'unexpected word "trace"' -- "$KV" trace
+	refused 2 "--num-users: value missing, expected 1..100000" -- "$KV" --num-users
+	refused 2 "--num-users: value missing" -- "$KV" --num-users --duration 5
+	refused 2 "--num-users: value is empty" -- "$KV" --num-users ""
+	refused 2 "--cleanup: " -- "$KV" --cleanup=perhaps
+}
+
+@test "an unknown model: the known names are listed" {
+	refused 2 '--model: "gpt-5" is not known' deepseek-v3 gpt-oss-120b gpt-oss-20b llama2-7b llama3.1-70b-instruct llama3.1-8b \
+		mistral-7b qwen3-32b tiny-1b -- "$KV" --model gpt-5
+}
+
+@test "--simulate excludes workers and real storage" {
+	refused 2 "--workers: not with --simulate" -- "$KV" --simulate --workers 2
+	refused 2 "--storage-backend: --simulate takes simulated devices only" -- "$KV" --simulate --storage-backend file
+}
+
+# ---- refusals: files ----
+
+@test "workload files: missing, malformed and wrong ones are refused by file and line" {
+	refused 2 "--config: cannot read $W/none.yaml: No such file" -- "$KV" --config "$W/none.yaml"
+	refused 2 "--config: cannot read $W/tmp" -- "$KV" --config "$W/tmp"
+
+	printf 'qos_profiles:\n  batch: }\n' >bad.yaml
+	refused 2 "--config: bad.yaml:2:10: " -- "$KV" --config bad.yaml
+
+	printf '# comment\nuser_templates:\n  chatbot:\n    context_rage: [1, 2]\n' >bad.yaml
+	refused 2 "bad.yaml:4: unknown key 'user_templates.chatbot.context_rage'" -- "$KV" --config bad.yaml
+
+	printf 'user_templates:\n  chatbot:\n    context_range: [9, 1]\n' >bad.yaml
+	refused 2 "bad.yaml:3: user_templates.chatbot.context_range: the first number is above the second" -- "$KV" --config bad.yaml
+
+	printf 'no_such_section: 1\nqos_distribution:\n  interactive_probability: 2\n' >bad.yaml
+	refused 2 "bad.yaml:1: unknown key 'no_such_section'" "bad.yaml:3: qos_distribution.interactive_probability" -- \
+		"$KV" --config bad.yaml
+}
+
+@test "a workload file of the user, and a shipped one by name" {
+	printf 'model_configs:\n  mine:\n    num_layers: 2\n    hidden_dim: 256\n    num_heads: 4\n    kv_heads: 2\n' >good.yaml
+	expect 0 "$KV" "${VIRTUAL[@]}" --config good.yaml --model mine
+	result '.model.key == "mine" and .model.bytes_per_token == 2 * 2 * 2 * 64 * 2'
+	expect 0 "$KV" "${VIRTUAL[@]}" --config workload-v1.yaml
+	result '.workload.name == "v1" and .parameters.config == {value: "workload-v1.yaml", source: "given"}'
+}
+
+@test "traces: missing, broken and empty ones are refused by file and line" {
+	refused 2 "--trace: cannot read $W/none.jsonl: No such file" -- "$KV" "${SMALL[@]}" --trace "$W/none.jsonl"
+	refused 2 "--trace: " "$W/tmp" -- "$KV" "${SMALL[@]}" --trace "$W/tmp"
+
+	local good='{"timestamp": 0, "input_length": 600, "output_length": 1, "hash_ids": [1, 2]}'
+	printf '%s\n' "$good" "$good" '{"timestamp": 1, "input_le' >bad.jsonl
+	refused 2 "--trace: bad.jsonl:3: " -- "$KV" "${SMALL[@]}" --trace bad.jsonl
+	printf '%s\n' "$good" '{"timestamp": -5, "input_length": 600, "output_length": 1, "hash_ids": [1, 2]}' >bad.jsonl
+	refused 2 "--trace: bad.jsonl:2: " "timestamp" -- "$KV" "${SMALL[@]}" --trace bad.jsonl
+	printf '%s\n' "$good" '{"timestamp": 1, "input_length": 600, "output_length": 1}' >bad.jsonl
+	refused 2 "--trace: bad.jsonl:2: " "hash_ids" -- "$KV" "${SMALL[@]}" --trace bad.jsonl
+	: >empty.jsonl
+	refused 2 "--trace: " "empty.jsonl" -- "$KV" "${SMALL[@]}" --trace empty.jsonl
+	echo text | gzip >bad.jsonl.gz
+	refused 2 "--trace: bad.jsonl.gz:1: " -- "$KV" "${SMALL[@]}" --trace bad.jsonl.gz
+}
+
+@test "--output: no directory, a directory, not a file" {
+	refused 3 "--output: there is no directory '$W/none'" -- "$KV" "${SMALL[@]}" --output "$W/none/r.json"
+	refused 3 "--output: '$W/tmp' is a directory" -- "$KV" "${SMALL[@]}" --output "$W/tmp"
+	refused 3 "--output: '/dev/null' is not a regular file" -- "$KV" "${SMALL[@]}" --output /dev/null
+	[ -c /dev/null ]
+	touch file
+	refused 3 "--output: '$W/file' is not a directory" -- "$KV" "${SMALL[@]}" --output "$W/file/r.json"
+}
+
+@test "directories that this user may not write to" {
+	need_nobody
+	mkdir -m 755 closed
+	mkdir -m 777 open
+	cp "$T/kv-cache" "$W/open/" # only to have the listing show that it stays
+	refused 3 "--output: '$W/closed' is not writable for this user" -- \
+		"${AS_NOBODY[@]}" "$KV" "${SMALL[@]}" --cache-dir "$W/open" --output "$W/closed/r.json"
+	refused 3 "--cache-dir: '$W/closed' is not writable for this user" -- \
+		"${AS_NOBODY[@]}" "$KV" "${SMALL[@]}" --cache-dir "$W/closed" --output "$W/open/r.json"
+	refused 3 "--cache-dir: '$W/closed' is not writable for this user" -- \
+		"${AS_NOBODY[@]}" "$KV" "${SMALL[@]}" --cache-dir "$W/closed/a/b" --output "$W/open/r.json"
+	mkdir -p -m 777 open/cache
+	mkdir -m 755 open/cache/kvcache.d
+	refused 3 "--cache-dir: '$W/open/cache/kvcache.d' is not writable for this user" -- \
+		"${AS_NOBODY[@]}" "$KV" "${SMALL[@]}" --cache-dir "$W/open/cache" --output "$W/open/r.json"
+	refused 2 "--cache-dir: /root lies in the system directory" -- \
+		"${AS_NOBODY[@]}" "$KV" "${SMALL[@]}" --cache-dir /root --output "$W/open/r.json"
+}
+
+@test "--cache-dir: a file, or below one" {
+	touch file
+	mkdir taken
+	touch taken/kvcache.d
+	refused 3 "--cache-dir: '$W/file' is not a directory" -- "$KV" "${SMALL[@]}" --cache-dir file
+	refused 3 "--cache-dir: '$W/file' is not a directory" -- "$KV" "${SMALL[@]}" --cache-dir file/below
+	refused 3 "--cache-dir: '$W/taken/kvcache.d' is not a directory" -- "$KV" "${SMALL[@]}" --cache-dir taken
+}
+
+@test "--cache-dir: system directories, compared by component" {
+	local dir
+	for dir in /etc /bin /sbin /usr/bin /usr/sbin /boot /sys /proc /dev /root; do
+		refused 2 "--cache-dir: $dir/kv lies in the system directory" -- "$KV" "${SMALL[@]}" --cache-dir "$dir/kv"
+	done
+	refused 2 "lies in the system directory /etc" -- "$KV" "${SMALL[@]}" --cache-dir /usr/../etc/./kv
+	ln -s /etc link
+	refused 2 "lies in the system directory /etc" -- "$KV" "${SMALL[@]}" --cache-dir "$W/link/kv"
+	# Names that only begin alike are judged like any other; a memory tier that fits nowhere keeps the run from starting.
+	for dir in /etcetera /devices /rootfs /boot2 "$W/etc" "$W/dev"; do
+		refused 3 "--cpu-mem-gb: " -- "$KV" "${SMALL[@]}" --cache-dir "$dir/kv" --cpu-mem-gb 100000
+		lacks "$ERR" "system directory"
+		[ ! -e "$dir" ]
+	done
+}
+
+# ---- refusals: the machine ----
+
+@test "a memory tier that does not fit: exit 3 and a value that fits" {
+	local fits available
+	refused 3 "--cpu-mem-gb: 100000.000 GiB are asked for" "1 GiB must stay free" -- "$KV" "${SMALL[@]}" --cpu-mem-gb 100000
+	fits="$(grep -oE 'at most [0-9.]+ fits' "$ERR" | grep -oE '[0-9.]+')"
+	available="$(awk '/^MemAvailable/ {print $2 / 1048576}' /proc/meminfo)"
+	# Memory comes and goes while tests run, so the bounds are wide.
+	awk -v fits="$fits" -v available="$available" 'BEGIN { exit !(fits >= 0 && fits < available) }'
+	rm -r cache
+	refused 3 "--cpu-mem-gb: " -- "$KV" "${SMALL[@]}" --cpu-mem-gb 100000 --cache-dir "$W/cache/deeper"
+}
+
+@test "a capacity larger than the disk: exit 3 and a value that fits" {
+	refused 3 "--storage-capacity-gb: 1000000000.000 GiB are asked for" "'$W/cache' has room for" -- \
+		"$KV" "${SMALL[@]}" --storage-capacity-gb 1e9
+	expect 0 "$KV" "${SMALL[@]}" --storage-capacity-gb "$(grep -oE '[0-9.]+ fits' "$ERR" | grep -oE '[0-9.]+')"
+}
+
+@test "--io-mode direct in memory: exit 3, nothing is left" {
+	mount_tmpfs "$W/memory" 64
+	local NAMES_ONLY=1 # whether a directory can do direct I/O is found out by trying, in a file that goes again
+	refused 3 "--io-mode direct: no direct I/O in '$W/memory/kvcache.d' (tmpfs)" "--io-mode auto" -- \
+		"$KV" "${SMALL[@]}" --storage-capacity-gb 0.05 --cache-dir "$W/memory" --io-mode direct
+	refused 3 "--io-mode direct" -- \
+		"$KV" "${SMALL[@]}" --storage-capacity-gb 0.05 --cache-dir "$W/memory/new/deep" --io-mode direct
+	# With a directory that was there before, with something in it.
+	mkdir "$W/memory/kvcache.d"
+	touch "$W/memory/kvcache.d/mine.npy"
+	refused 3 "--io-mode direct" -- \
+		"$KV" "${SMALL[@]}" --storage-capacity-gb 0.05 --cache-dir "$W/memory" --io-mode direct
+}
+
+@test "--io-mode auto in memory: announced, and the result says what was measured" {
+	mount_tmpfs "$W/memory" 500
+	expect 0 "$KV" "${SMALL[@]}" --storage-capacity-gb 0.4 --cache-dir "$W/memory"
+	has "$ERR" "WARNING - buffered I/O in '$W/memory/kvcache.d' (tmpfs): tmpfs lives in memory"
+	result '.io.mode == "buffered" and .io.filesystem == "tmpfs" and .parameters.io_mode.value == "auto"'
+	result '.verdicts.page_cache_bypassed.value == false and ([.measured.kernel_device[]] | all(. == null))'
+	result '.valid and .errors.total == 0 and .measured.storage.write_bytes > 0'
+	# Automatic capacity: at most half of the memory that is there, and what the file system holds.
+	expect 0 "$KV" "${SMALL[@]}" --storage-capacity-gb 0 --cache-dir "$W/memory"
+	result '.tiers.storage.limit_bytes <= 500 * 1048576 and .tiers.storage.asked_gib == null'
+}
+
+# ---- the cache directory ----
+
+@test "foreign files survive, whatever they are called" {
+	local name foreign=(mine.npy kvc-u1-c0-t1-g1.npy kvc-u00001-c000000-t0001-g1.npy.tmp kvc-u00001-c000000-t0001-g1.npyx
+		kvc-p1-g1.NPY KVC-p1-g1.npy kvc-p01-g1.npy kvc-p1-g01.npy kvc-b-g1.npy xkvc-p1-g1.npy "kvc-p1-g1.npy " notes.txt .hidden)
+	mkdir -p cache/kvcache.d/directory
+	for name in "${foreign[@]}"; do
+		echo "$name" >"cache/kvcache.d/$name"
+	done
+	# Beside kvcache.d nothing is ours, not even what is called so.
+	echo mine | tee cache/kvc-p1-g1.npy cache/entry.npy >cache/kvc-u00001-c000000-t0001-g1.npy
+	# Left by an earlier run.
+	touch cache/kvcache.d/{kvc-u00001-c000000-t0001-g1.npy,kvc-u00042-r0000001-g1.npy,kvc-p1-g1.npy,kvc-b46-g3.npy}
+	find cache -type f -o -type d | grep -vE 'kvcache.d/kvc-(u00001-c000000-t0001-g1|u00042-r0000001-g1|p1-g1|b46-g3).npy$' |
+		sort >"$T/before"
+
+	expect 0 "$KV" "${SMALL[@]}" --cleanup
+	find cache -type f -o -type d | sort >"$T/after"
+	diff "$T/before" "$T/after"
+	for name in "${foreign[@]}"; do
+		[ "$(cat "cache/kvcache.d/$name")" = "$name" ]
+	done
+	[ "$(cat cache/kvc-p1-g1.npy cache/entry.npy cache/kvc-u00001-c000000-t0001-g1.npy)" = $'mine\nmine\nmine' ]
+}
+
+@test "files stay without --cleanup, and the next run removes them" {
+	local first
+	expect 0 "$KV" "${SMALL[@]}"
+	first="$(find cache/kvcache.d -name 'kvc-*.npy' -printf '%f %i\n')"
+	[ -n "$first" ]
+	touch cache/kvcache.d/mine.npy
+	expect 0 "$KV" "${SMALL[@]}" --cleanup --seed 7
+	[ "$(find cache -mindepth 1 | sort)" = $'cache/kvcache.d\ncache/kvcache.d/mine.npy' ]
+}
+
+@test "--cleanup removes the directories that the run made" {
+	expect 0 "$KV" "${SMALL[@]}" --cache-dir "$W/new/deep" --cleanup
+	[ ! -e new ]
+	mkdir new
+	expect 0 "$KV" "${SMALL[@]}" --cache-dir "$W/new/deep" --cleanup
+	[ -d new ] && [ ! -e new/deep ]
+}
+
+@test "without --cache-dir a temporary directory comes and goes" {
+	local args=("${SMALL[@]}" --duration 2) i
+	for i in "${!args[@]}"; do
+		[ "${args[i]}" != --cache-dir ] || unset 'args[i]' 'args[i+1]'
+	done
+	start "$KV" "${args[@]}"
+	until_true compgen -G "$TMPDIR/kv_cache_*/kvcache.d/kvc-*.npy"
+	finish 0
+	[ -z "$(ls -A "$TMPDIR")" ]
+	result '.parameters.cache_dir == {value: null, source: "default"}'
+}
+
+@test "a second run in the same directory is refused and the first goes on" {
+	start "$KV" "${SMALL[@]}" --duration 3
+	until_true compgen -G "$W/cache/kvcache.d/kvc-*.npy"
+	OUT="$T/out2" ERR="$T/err2" expect 3 "$KV" "${SMALL[@]}" --output "$T/second.json"
+	has "$T/err2" "--cache-dir: '$W/cache/kvcache.d' is in use by another run"
+	[ ! -e "$T/second.json" ]
+	finish 0
+	result '.valid and .errors.total == 0'
+}
+
+# ---- signals and full disks ----
+
+@test "a first SIGINT or SIGTERM: a partial result and exit 8" {
+	local signal
+	need_numpy
+	for signal in INT TERM; do
+		rm -f "$R"
+		start "$KV" "${SMALL[@]}" --duration 60
+		until_true compgen -G "$W/cache/kvcache.d/kvc-*.npy"
+		sleep 0.5
+		kill "-$signal" "$P"
+		finish 8
+		has "$ERR" "interrupted: closing the window"
+		has "$OUT" "CAN IT BE TRUSTED?"
+		result '.state == "interrupted" and .errors.total == 0'
+		result '.measured.window_s > 0 and .measured.window_s < 60 and .parameters.duration.value == 60'
+		check_arrays cache/kvcache.d 0
+	done
+}
+
+@test "a second signal leaves at once, without a result" {
+	command -v fsfreeze >/dev/null || skip "fsfreeze is missing"
+	mount_ext4 "$W/disk" 700
+	start "$KV" "${SMALL[@]}" --duration 60 --cache-dir "$W/disk" --storage-capacity-gb 0.4
+	until_true compgen -G "$W/disk/kvcache.d/kvc-*.npy"
+	# Nothing in flight can end, so the first signal has to wait.
+	fsfreeze -f "$W/disk"
+	kill -INT "$P"
+	until_true grep -q "interrupted: closing the window" "$ERR"
+	sleep 0.3
+	kill -INT "$P"
+	sleep 0.3
+	fsfreeze -u "$W/disk"
+	finish 8
+	is_empty "$OUT"
+	[ ! -e "$R" ]
+}
+
+@test "after SIGKILL the next run is clean" {
+	need_numpy
+	start "$KV" "${SMALL[@]}" --duration 60
+	until_true compgen -G "$W/cache/kvcache.d/kvc-*.npy"
+	sleep 0.3
+	kill -KILL "$P"
+	finish 137
+	[ ! -e "$R" ]
+	touch -d '1 hour ago' cache/kvcache.d/kvc-*
+	touch "$T/now"
+	expect 0 "$KV" "${SMALL[@]}" --seed 7
+	[ -z "$(find cache/kvcache.d -type f ! -newer "$T/now")" ]
+	check_arrays cache/kvcache.d 1
+	result '.valid and .errors.total == 0'
+}
+
+fill_during_run() {
+	need_numpy
+	start "$KV" "${SMALL[@]}" --duration 3 --num-users 20 --cache-dir "$1" --storage-capacity-gb 0.4
+	until_true compgen -G "$1/kvcache.d/kvc-*.npy"
+	# Again and again: what the run deletes must not come back to it.
+	while kill -0 "$P" 2>/dev/null; do
+		! dd if=/dev/zero bs=1M >>"$1/filler" 2>/dev/null
+	done
+	finish 1
+	has "$ERR" "ERROR - storage "
+	has "$ERR" "No space left on device"
+	has "$ERR" "the result is not valid: "
+	has "$OUT" "CAN IT BE TRUSTED?"
+	result '.state == "complete" and .valid == false and (.invalid_why | test("errors"))'
+	result '.errors.total > 0 and ([.errors.by_class[]] | add) == .errors.total'
+	result '.errors.by_class | keys | all(test("ENOSPC"))'
+	result --arg dir "$1" '.errors.first | length > 0 and all(.[]; contains($dir + "/kvcache.d/kvc-"))'
+	check_arrays "$1/kvcache.d" 0
+}
+
+@test "a disk that fills up: errors by class, exit 1, no half-made files" {
+	mount_ext4 "$W/disk" 700
+	fill_during_run "$W/disk"
+}
+
+@test "a memory file system that fills up: errors by class, exit 1, no half-made files" {
+	mount_tmpfs "$W/memory" 500
+	fill_during_run "$W/memory"
+}
+
+@test "a result that cannot be written: exit 3, and it is said" {
+	mkdir gone
+	start "$KV" "${SMALL[@]}" --output "$W/gone/r.json"
+	until_true compgen -G "$W/cache/kvcache.d/kvc-*.npy"
+	rmdir gone
+	finish 3
+	has "$ERR" "cannot write the result file '$W/gone/r.json': No such file or directory"
+}
+
+@test "a summary that cannot be printed does not cost the result" {
+	start "$KV" "${VIRTUAL[@]}"
+	finish 0
+	"$KV" "${VIRTUAL[@]}" --output "$T/full.json" >/dev/full 2>"$ERR"
+	has "$ERR" "cannot print the summary: "
+	jq -e .valid "$T/full.json"
+}
+
+# ---- what is printed ----
+
+@test "--quiet prints nothing when all is well" {
+	expect 0 "$KV" "${SMALL[@]}" --quiet
+	is_empty "$OUT"
+	is_empty "$ERR"
+	result .valid
+}
+
+@test "the summary goes to stdout, messages to stderr" {
+	expect 0 "$KV" "${SMALL[@]}"
+	has "$OUT" "STORAGE TIER"
+	has "$OUT" "STORAGE LATENCY PER ENTRY, ms"
+	has "$OUT" "CAN IT BE TRUSTED?"
+	! grep -qvE '^[0-9]{4}-[0-9]{2}-[0-9]{2} [0-9:]{8} - kv-cache - (INFO|WARNING) - ' "$ERR"
+	has "$ERR" "INFO - result file: $R"
+	expect 0 "$KV" "${VIRTUAL[@]}" --log-level ERROR
+	is_empty "$ERR"
+}
+
+@test "a terminal gets one live line" {
+	command -v script >/dev/null || skip "script is missing"
+	script -qec "'$KV' $(printf "'%s' " "${SMALL[@]}" --duration 2)" /dev/null >"$OUT" </dev/null
+	grep -aqE $'\r\033\\[K +[0-9]+ s \\| storage in [0-9.]+ out [0-9.]+ GB/s \\| [0-9.]+ req/s \\| .* [0-9]+ s left' "$OUT"
+}
+
+# ---- the run ----
+
+@test "--max-requests ends the window" {
+	expect 0 "$KV" "${SMALL[@]}" --duration 60 --max-requests 5
+	result '.requests_completed >= 5 and .measured.window_s < 60 and .state == "complete"'
+	expect 0 "$KV" "${VIRTUAL[@]}" --duration 3600 --max-requests 5
+	result '.requests_completed == 5'
+}
+
+@test "a seed that is not given is drawn, recorded and repeats the run" {
+	local args=(--simulate --model tiny-1b --num-users 10 --duration 5 --quiet)
+	expect 0 "$KV" "${args[@]}" --output "$R"
+	result '.seed_was_drawn and (.seed | type) == "number" and .parameters.seed == {value: null, source: "default"}'
+	expect 0 "$KV" "${args[@]}" --output "$T/other.json"
+	[ "$(jq .seed "$R")" != "$(jq .seed "$T/other.json")" ]
+	expect 0 "$KV" "${args[@]}" --seed "$(jq .seed "$R")" --output "$T/again.json"
+	[ "$(jq '[.workload_fingerprint, .measured]' "$R")" = "$(jq '[.workload_fingerprint, .measured]' "$T/again.json")" ]
+}
+
+@test "--simulate twice: the same file apart from its times" {
+	expect 0 "$KV" "${VIRTUAL[@]}" --duration 60
+	mv "$R" "$T/first.json"
+	expect 0 "$KV" "${VIRTUAL[@]}" --duration 60
+	cmp <(jq 'del(.time)' "$T/first.json") <(jq 'del(.time)' "$R")
+	result '.requests_completed > 0 and ([.host[], .time[], .cpu[]] | all(. == null))'
+}
+
+@test "the same seed has the same fingerprint with 1 and 8 workers" {
+	local workers one
+	for workers in 1 8; do
+		expect 0 "$KV" "${SMALL[@]}" --storage-backend null --workers "$workers"
+		result --argjson n "$workers" '.run.workers == $n'
+		one="${one:-$(jq -r .workload_fingerprint "$R")}"
+		[ "$(jq -r .workload_fingerprint "$R")" = "$one" ]
+	done
+	[[ $one =~ ^0x[0-9a-f]{16}$ ]]
+	expect 0 "$KV" "${SMALL[@]}" --storage-backend null --seed 43
+	[ "$(jq -r .workload_fingerprint "$R")" != "$one" ]
+}
+
+@test "without --output the file is named after the time" {
+	expect 0 "$KV" --simulate --model tiny-1b --num-users 2 --duration 1
+	[[ "$(ls)" =~ benchmark_results_[0-9]{8}_[0-9]{6}\.json ]]
+	jq -e '.state == "complete"' benchmark_results_*.json
+}
+
+@test "no GPU tier: said once, asked and effective size recorded" {
+	expect 0 "$KV" "${VIRTUAL[@]}" --gpu-mem-gb 16
+	[ "$(grep -c 'GPU' "$ERR")" -eq 1 ]
+	result '.tiers.gpu.asked_gib == 16 and .tiers.gpu.effective_bytes == 0 and (.notices | any(test("GPU")))'
+	expect 0 "$KV" "${VIRTUAL[@]}" --gpu-mem-gb 0
+	lacks "$ERR" GPU
+}
+
+# ---- the result file ----
+
+wanted_paths() {
+	local p=(p50 p95 p99) q=(p50 p95 p99 p999 p9999)
+	printf '%s\n' schema_version version state valid invalid_why time.started time.ended host.hostname host.kernel host.os \
+		host.cpu_model host.logical_cpus host.memory_bytes workload_fingerprint workload.name workload.source \
+		requests_completed total_tokens_generated total_storage_io_latency total_generation_latency throughput_timeline \
+		multi_turn_cache_hits multi_turn_cache_misses seed seed_was_drawn \
+		summary.{total_requests,total_tokens,elapsed_time,avg_throughput_tokens_per_sec,total_storage_io_time} \
+		summary.{storage_throughput_tokens_per_sec,requests_per_second,autoscaling_stats,autoscaling_summary} \
+		summary.{end_to_end,storage_io,generation}_latency_ms.{mean,p50,p95,p99,p999,p9999} \
+		summary.qos_metrics.{interactive,responsive,batch} \
+		summary.prefix_cache_stats.{prefix_hits,prefix_misses,system_prompt_reuse,common_phrase_reuse,bytes_saved} \
+		summary.multi_turn_stats.{cache_hits,cache_misses,hit_rate} \
+		summary.cache_stats.{cache_hit_rate,cache_hits,cache_misses,{gpu,cpu,storage,nvme}_entries,{gpu,cpu}_memory_used_gb} \
+		summary.cache_stats.{offloads_{cpu,storage,nvme},prefill_writes,decode_reads,{system_prompt,common_phrase,multi_turn}_hits} \
+		summary.cache_stats.{user_cache_hits,total_{read,write}_{bytes,gb},read_write_ratio,{read,write}_iops} \
+		summary.cache_stats.{storage,nvme}_tokens_processed \
+		summary.cache_stats.storage_health.{overall_status,criteria,passed_count,total_count} \
+		summary.cache_stats.tier_{gpu,cpu,storage}_{kv_bytes_{read,written}_gb,{read,write}_bandwidth_gbps} \
+		summary.cache_stats.storage_{read,write}{,_device,_host}_{p50,p95,p99,p999,p9999}_ms \
+		summary.cache_stats.nvme_{read,write}{,_device,_host}_{p50,p95,p99}_ms \
+		measured.window_s measured.{gpu,cpu,storage}.{read,write}_{bytes,bytes_per_s,ops} \
+		measured.{gpu,cpu,storage}.{read,write}{,_device,_host}_latency_ms.{mean,p50,p95,p99,p999,max} \
+		measured.storage.fsync_latency_ms.{mean,p50,p95,p99,p999,max} \
+		measured.requests.{offered,admitted,completed,cancelled,queued_at_end,oldest_age_s,per_s} \
+		measured.requests.by_qos.{interactive,responsive,batch}.{offered,admitted,completed,cancelled,queued_at_end} \
+		measured.requests.by_qos.{interactive,responsive,batch}.{oldest_age_s,per_s} \
+		measured.evict.{demoted_bytes,deleted_bytes} measured.evict.{demote,delete}_latency_ms.{mean,p50,p95,p99,p999,max} \
+		misses_in_flight refused_too_large retries errors.{total,by_class,first} \
+		io.{engine,mode,io_size,io_depth,sync,filesystem,device} memory.{predicted_bytes,rss_peak_bytes} \
+		verdicts.{client_bound,page_cache_bypassed,enough_samples}.{value,why} field_notes histograms.geometry histograms.series
+}
+
+@test "the result holds every promised field, and every parameter with value and source" {
+	local missing
+	expect 0 "$KV" "${SMALL[@]}" --duration 2
+	wanted_paths >"$T/wanted"
+	[ "$(wc -l <"$T/wanted")" -gt 250 ]
+	missing="$(jq -r --rawfile wanted "$T/wanted" \
+		'[paths | map(tostring) | join(".")] as $have | ($wanted | split("\n") | map(select(. != ""))) - $have | .[]' "$R")"
+	[ -z "$missing" ] || {
+		echo "missing: $missing"
+		return 1
+	}
+	result '.parameters | all(.[]; has("value") and (.source == "given" or .source == "default"))'
+	result '.parameters | .seed == {value: 42, source: "given"} and .sync == {value: "fsync", source: "default"}'
+	# Every option is there under its own name.
+	local option
+	for option in $("$KV" --help | grep -oE '^  (-[a-z]+, )?--[a-z-]+' | grep -oE -- '--[a-z-]+'); do
+		option="${option#--}"
+		result --arg name "${option//-/_}" '.parameters | has($name)'
+	done
+	result '.field_notes | has("summary.cache_stats.storage_write_device_*")'
+	# The older names say the same.
+	result '.summary.cache_stats | .nvme_read_device_p95_ms == .storage_read_device_p95_ms and .nvme_entries == .storage_entries'
+	# Rates are bytes of the window over its length; the histograms hold the same samples.
+	result '.measured | (.storage.read_bytes / .window_s - .storage.read_bytes_per_s) | fabs < 1'
+	result '([.histograms.series.storage_read.buckets[][1]] | add) == .measured.storage.read_ops'
+	result '[.measured.requests.by_qos[].offered] | add as $sum | $sum > 0'
+	result '.measured.requests | .offered == ([.by_qos[].offered] | add) and .completed == ([.by_qos[].completed] | add)'
+	result '.measured.requests | .offered == .admitted + .queued_at_end and .admitted == .completed + .cancelled'
+}
+
+@test "percentiles without samples are null, and no number is NaN or infinite" {
+	need_numpy
+	expect 0 "$KV" "${VIRTUAL[@]}" --cpu-mem-gb 0
+	result '.measured.cpu.read_latency_ms | .mean == null and .p50 == null and .max == null'
+	local strict='import json, sys
+def no(name): raise ValueError(name)
+json.load(open(sys.argv[1]), parse_constant=no)'
+	"$PYTHON" -c "$strict" "$R"
+	# A run in which nothing happens: everybody thinks for longer than it lasts.
+	printf 'user_templates:\n' >slow.yaml
+	printf '  %s:\n    think_time_range: [1000, 2000]\n' chatbot coding document >>slow.yaml
+	expect 1 "$KV" "${VIRTUAL[@]}" --config slow.yaml
+	has "$ERR" "the result is not valid: no bytes moved inside the window"
+	"$PYTHON" -c "$strict" "$R"
+	result '.valid == false and .summary.total_requests == 0 and .summary.end_to_end_latency_ms.p95 == null'
+	result '.summary.cache_stats.cache_hit_rate == null and .summary.cache_stats.storage_read_p95_ms == null'
+}
+
+@test "latency lists only with --raw-samples" {
+	local lists='["end_to_end_latencies", "storage_latencies", "generation_latencies", "prefill_latencies", "decode_latencies"]'
+	expect 0 "$KV" "${SMALL[@]}" --duration 2
+	result --argjson lists "$lists" '. as $r | $lists | all(. as $name | $r | has($name) | not)'
+	expect 0 "$KV" "${SMALL[@]}" --duration 2 --raw-samples
+	result --argjson lists "$lists" '. as $r | $lists | all(. as $name | $r[$name] | type == "array")'
+	result '.requests_completed > 0 and (.end_to_end_latencies | length) == .requests_completed'
+	# Seconds there, milliseconds in the summary; the same requests.
+	result '((.end_to_end_latencies | add / length * 1000) / .summary.end_to_end_latency_ms.mean - 1) | fabs < 0.01'
+}
+
+# ---- trace-info ----
+
+@test "trace-info reproduces the figures of the Mooncake conversation trace" {
+	local trace="${TRACE_DIR:-/nowhere}/mooncake_conversation_trace.jsonl"
+	[ -f "$trace" ] || skip "TRACE_DIR does not hold mooncake_conversation_trace.jsonl"
+	expect 0 "$KV" trace-info "$trace"
+	is_empty "$ERR"
+	grep -qE '^requests +12031$' "$OUT"
+	grep -qE '^unusable rows +0$' "$OUT"
+	grep -qE '^span +3536999 ms$' "$OUT"
+	grep -qE '^input tokens +mean 12035\.06 ' "$OUT"
+	grep -qE '^output tokens +mean 342\.62 ' "$OUT"
+	grep -qE '^block references +288500$' "$OUT"
+	grep -qE '^unique blocks +182790$' "$OUT"
+	grep -qE '^reuse +36\.6 % with an infinite cache$' "$OUT"
+}
+
+@test "trace-info counts a small trace exactly, plain and compressed" {
+	cat >small.jsonl <<-'END'
+		{"timestamp": 0, "input_length": 1000, "output_length": 10, "hash_ids": [1, 2]}
+		{"timestamp": 500, "input_length": 1500, "output_length": 20, "hash_ids": [1, 2, 3]}
+		{"timestamp": 2000, "input_length": 512, "output_length": 60, "hash_ids": [4]}
+	END
+	gzip -k small.jsonl
+	local file
+	for file in small.jsonl small.jsonl.gz; do
+		expect 0 "$KV" trace-info --model tiny-1b "$file"
+		grep -qE '^requests +3$' "$OUT"
+		grep -qE '^span +2000 ms$' "$OUT"
+		grep -qE '^input tokens +mean 1004\.00 .* max 1500$' "$OUT"
+		grep -qE '^output tokens +mean 30\.00 .* max 60$' "$OUT"
+		grep -qE '^block references +6$' "$OUT"
+		grep -qE '^unique blocks +4$' "$OUT"
+		grep -qE '^reuse +33\.3 %' "$OUT"
+		has "$OUT" "with tiny-1b, 24576 bytes per token"
+	done
+}
+
+@test "trace-info: mistakes" {
+	refused 2 "trace-info: the trace file is missing" -- "$KV" trace-info
+	refused 2 "trace-info: unexpected --verbose" -- "$KV" trace-info --verbose
+	refused 2 "trace-info: value missing after --model" -- "$KV" trace-info --model
+	refused 2 '--model: "gpt-5" is not known' tiny-1b -- "$KV" trace-info --model gpt-5 x.jsonl
+	refused 2 "cannot read none.jsonl: No such file" -- "$KV" trace-info none.jsonl
+	# A row that cannot be used is counted and shown, the others are still told.
+	printf '%s\n' '{"timestamp": 0, "input_length": 5, "output_length": 1, "hash_ids": [1]}' 'not json' >bad.jsonl
+	expect 1 "$KV" trace-info bad.jsonl
+	grep -qE '^unusable rows +1$' "$OUT"
+	has "$ERR" "1 row cannot be used, first: bad.jsonl:2: "
+}
