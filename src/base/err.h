@@ -79,7 +79,6 @@ enum exit_code {
 	EXIT_NOT_VALID = 1,	/* engine: ran, but the result is not valid; control: help asked by mistake */
 	EXIT_USAGE = 2,		/* the command line or a file it names is wrong */
 	EXIT_ENVIRONMENT = 3,	/* the machine cannot do it: path, permission, space */
-	EXIT_CONFIGURATION = 5, /* control plane: configuration error found after parsing */
 	EXIT_RUN_FAILED = 6,	/* control plane: the benchmark failed */
 	EXIT_INTERRUPTED = 8,	/* a signal; a partial result was written */
 };

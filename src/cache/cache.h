@@ -6,7 +6,7 @@
  *
  * One lock inside, held for O(1) (plans: O(victims)); no I/O, no allocation after cache_new(). An entry is writing, resident,
  * moving or gone. A pin is one read in flight. Writing, moving and pinned entries are on no LRU list, so the head of a list is
- * always a victim. See docs/ARCHITECTURE.md, "The cache's rules". Thresholds: engine spec 4.7.
+ * always a victim. See docs/ARCHITECTURE.md, "The cache's rules". Thresholds: those of the reference.
  *
  * Room is promised before it is there: a plan is made as soon as the bytes that are free, or that some plan will have freed, hold
  * it. cache_plan_next() then lets it copy or write only when the bytes are really free, so a tier never holds more than its
@@ -20,7 +20,7 @@
 #include "base/list.h"
 #include "config/config.h"
 
-/* The waterfall's named constants (engine spec 4.7). */
+/* The waterfall's named constants; their values are the reference's. */
 #define CACHE_TARGET_USAGE	   0.80 /* an upper tier is filled to this share */
 #define CACHE_LARGE_ENTRY_LIMIT	   0.95 /* entries above this share of an upper tier pass it over */
 #define CACHE_NEAR_EMPTY	   0.05 /* below this share in use, an upper tier takes any entry that passed the limit above */

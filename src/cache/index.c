@@ -22,6 +22,11 @@ static uint32_t *index_bucket(const struct cache *c, uint64_t key)
 	return &c->buckets[b];
 }
 
+void index_prefetch(const struct cache *c, uint64_t key)
+{
+	__builtin_prefetch(index_bucket(c, key), 1);
+}
+
 struct entry *index_find(const struct cache *c, uint64_t key)
 {
 	for (uint32_t i = *index_bucket(c, key); i;) {

@@ -130,6 +130,8 @@ enum { INDEX_BUCKETS_MIN = 1024, INDEX_BUCKETS_PER_ENTRY = 2 };
 
 /** index_find() - NULL when absent. */
 struct entry *index_find(const struct cache *c, uint64_t key);
+/** index_prefetch() - @key will be looked for soon. */
+void index_prefetch(const struct cache *c, uint64_t key);
 void index_insert(struct cache *c, struct entry *e);
 void index_remove(struct cache *c, struct entry *e);
 

@@ -236,6 +236,10 @@ static int load_model_tier(struct load *l, const char *text)
 				  text, config_tier_name(t));
 	for (size_t i = 0; i < words.count && !rc; i++)
 		rc = set_tier_key(l, &l->cfg->model_tier[t], words.v[i]);
+	if (!rc && t == TIER_GPU)
+		rc = strlist_addf(&l->cfg->notices, "--model-tier gpu has no effect: there is no GPU tier in this version");
+	if (!rc && t == TIER_CPU && !l->cfg->opt.simulate && l->cfg->opt.storage_backend == BACKEND_MODEL)
+		rc = strlist_addf(&l->cfg->notices, "--model-tier cpu has no effect without --simulate: the cpu tier is memory");
 	strlist_release(&words);
 	return rc;
 }

@@ -4,7 +4,7 @@
  *
  * Receives: the command line, YAML files.  Gives: one struct config, checked.
  * Must not know: the machine (free memory, directories): engine/ checks those.
- * Facts: engine spec sections 1, 2, 5; the user-visible names are those of the reference.
+ * The user-visible names are those of the reference (kv-cache.py).
  */
 #pragma once
 
@@ -77,7 +77,7 @@ struct config_options {
 
 enum { CONFIG_TEMPLATES_MAX = 16, CONFIG_PREFIXES_MAX = 16, CONFIG_NAME_MAX = 32 };
 
-/** Who a simulated user is: uniform, inclusive ranges (engine spec 5.1). */
+/** Who a simulated user is: uniform, inclusive ranges. */
 struct config_template {
 	char name[CONFIG_NAME_MAX];
 	uint32_t context_min, context_max;	 /* tokens */

@@ -54,7 +54,7 @@ static const struct opt table[] = {
 	 .meta = "FACTOR", .help = "replay the trace this much faster; 0: as fast as requests are served"},
 	/* tiers */
 	{"--gpu-mem-gb", NULL, OPT_REAL, FIELD(gpu_mem_gib), RANGE(0, 65536), .def = "16", .meta = "GIB",
-	 .help = "GPU memory tier per GPU"},
+	 .help = "GPU memory tier per GPU; recorded only, there is no GPU tier in this version"},
 	{"--num-gpus", NULL, OPT_INT, FIELD(num_gpus), RANGE(1, 65536), .def = "1", .meta = "N",
 	 .help = "GPUs of the simulated node"},
 	{"--tensor-parallel", NULL, OPT_INT, FIELD(tensor_parallel), RANGE(1, 65536), .def = "1",
@@ -64,7 +64,8 @@ static const struct opt table[] = {
 	{"--cache-dir", NULL, OPT_TEXT, FIELD(cache_dir), .meta = "DIR",
 	 .help = "directory of the storage tier; without it a private temporary one"},
 	{"--storage-capacity-gb", NULL, OPT_REAL, FIELD(storage_capacity_gib), RANGE(0, 1073741824),
-	 .def = "0", .meta = "GIB", .help = "limit of the storage tier; 0: 95 % of the free space"},
+	 .def = "0", .meta = "GIB", .help = "limit of the storage tier; 0: 95 % of the free space, on tmpfs at most half of the available memory, and "
+		 "4 TiB where nothing is stored"},
 	{"--storage-backend", NULL, OPT_CHOICE, FIELD(storage_backend), .def = "file", .choices = backends,
 	 .meta = "KIND", .help = "what the storage tier is: files, nothing, or a simulated device"},
 	{"--model-tier", NULL, OPT_LIST, FIELD(model_tier), .meta = "TIER:KEY=VALUE,...",

@@ -27,7 +27,7 @@
 
 /* Capacity of a storage tier that is not on a disk, when none is given: that of a common NVMe drive. */
 #define ENGINE_MODEL_CAPACITY_BYTES (UINT64_C(4) << 40)
-/* Automatic capacity: this share of the free space (engine spec 1.1), or of the free memory on tmpfs. */
+/* Automatic capacity: this share of the free space (the reference's), or of the free memory on tmpfs. */
 #define ENGINE_AUTO_DISK_SHARE	 0.95
 #define ENGINE_AUTO_MEMORY_SHARE 0.5
 /* Memory a RAM tier must leave to everybody else. */

@@ -67,7 +67,7 @@ static void announce(const struct engine *e)
 	log_info("memory: %s expected at peak, of it %s RAM tier",
 		 fmt_bytes(predicted, sizeof(predicted), e->predicted_bytes),
 		 fmt_bytes(ram, sizeof(ram), e->ram_bytes));
-	log_info("workload fingerprint %016" PRIx64 ", seed %" PRIu64 "%s", workload_fingerprint(e->workload),
+	log_info("workload fingerprint 0x%016" PRIx64 ", seed %" PRIu64 "%s", workload_fingerprint(e->workload),
 		 e->seed, e->seed_was_drawn ? " (drawn)" : "");
 	if (e->is_file_backend)
 		log_info("storage tier: %s, %s, %s, %.2f GiB", e->storage.path, e->storage.fs.type,

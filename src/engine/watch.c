@@ -17,6 +17,7 @@
 
 #define PROGRESS_TERMINAL_NS (NS_PER_S / 2)
 #define PROGRESS_PLAIN_NS    (10 * NS_PER_S)
+#define SIGNAL_REPEAT_NS     (NS_PER_S / 2)
 #define WATCH_STEP_NS	     (20 * NS_PER_MS)
 
 static void signal_set(sigset_t *set)
@@ -132,6 +133,7 @@ void watch_run(struct engine *e, struct watch *ret)
 	runner_start(e->runner);
 	uint64_t start = clock_mono_ns();
 	uint64_t next = start + every;
+	uint64_t interrupted_ns = 0;
 	struct runner_progress p = {0}, last = {0};
 	for (;;) {
 		runner_progress(e->runner, &p);
@@ -145,9 +147,13 @@ void watch_run(struct engine *e, struct watch *ret)
 		if (runner_wait(e->runner, next_step_ns(&p, p.now_ns)))
 			break;
 		if (signal_arrived()) {
+			/* timeout(1) and some shells signal a process and then its group: that is one wish. */
+			if (ret->was_interrupted && clock_mono_ns() - interrupted_ns < SIGNAL_REPEAT_NS)
+				continue;
 			if (ret->was_interrupted)
 				_exit(EXIT_INTERRUPTED);
 			ret->was_interrupted = true;
+			interrupted_ns = clock_mono_ns();
 			log_warning("interrupted: closing the window; a second signal leaves at once");
 			runner_stop(e->runner);
 		}

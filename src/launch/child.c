@@ -30,6 +30,8 @@ enum {
 	DRAIN_WAIT_MS = 100, /* for output that is still on its way when the child has ended */
 };
 
+#define STOP_REPEAT_NS (NS_PER_S / 2)
+
 static const int stop_signals[] = {SIGINT, SIGTERM, SIGHUP};
 
 struct stream {
@@ -44,6 +46,7 @@ struct child {
 	pid_t pid;
 	bool has_ended;
 	int signals; /* signalfd */
+	uint64_t stop_ns; /* when the first stop signal came */
 	struct stream out, err;
 	struct launch_result result;
 };
@@ -253,11 +256,15 @@ static void child_stop(struct child *c, int signal)
 		return;
 	}
 	if (c->result.stop_signal) {
+		/* timeout(1) and some shells signal a process and then its group: that is one wish, not two. */
+		if (clock_mono_ns() - c->stop_ns < STOP_REPEAT_NS)
+			return;
 		c->result.is_killed = true;
 		kill(-c->pid, SIGKILL);
 		return;
 	}
 	c->result.stop_signal = signal;
+	c->stop_ns = clock_mono_ns();
 	kill(-c->pid, signal == SIGHUP ? SIGTERM : signal); /* nobody handles a lost terminal */
 }
 

@@ -37,7 +37,7 @@ struct run_io {
 	char sync[16];
 	char filesystem[32]; /* "ext4" */
 	char device[64];     /* mount source or block device */
-	bool has_registered_buffers, has_registered_files; /* granted by the kernel */
+	bool has_registered_buffers; /* granted by the kernel */
 	uint64_t device_read_bytes, device_written_bytes;  /* kernel's block counters over the window */
 	bool has_device_counters;
 	/* block sizes of direct I/O on this file system; 0: buffered */
@@ -66,7 +66,6 @@ struct run_result {
 	bool seed_was_drawn;
 	uint64_t fingerprint;
 	const char *workload_source; /* "synthetic" or the trace's path */
-	uint64_t trace_rows, trace_span_ns; /* 0 without a trace */
 
 	bool is_virtual;     /* virtual clock: host-dependent values are null */
 	bool is_interrupted; /* a signal ended the run early */

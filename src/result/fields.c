@@ -223,13 +223,11 @@ static const struct field fields[] = {
 	{"workload_fingerprint", PART(part_fingerprint)},
 	{"workload.name", PART(part_workload_name)},
 	{"workload.source", MEMBER(TEXT, workload_source)},
-	{"workload.trace_rows", MEMBER(U64, trace_rows)},
-	{"workload.trace_span_s", MEMBER(U64, trace_span_ns), IN_S},
 	{"workload.trace_rows_unusable", COUNTER(TRACE_ROWS_UNUSABLE)},
 	{"model", PART(part_model)},
 	{"parameters", PART(result_part_parameters)},
 
-	/* the reference's root: engine spec 7.3 */
+	/* the reference's root */
 	{"requests_completed", COUNTER(REQUESTS_COMPLETED)},
 	{"total_tokens_generated", COUNTER(TOKENS_GENERATED)},
 	{"total_storage_io_latency", CALL(call_storage_io_s)},
@@ -246,7 +244,7 @@ static const struct field fields[] = {
 	{"seed", MEMBER(U64, seed)},
 	{"seed_was_drawn", MEMBER(BOOL, seed_was_drawn)},
 
-	/* the reference's summary: engine spec 7.4 */
+	/* the reference's summary */
 	{"summary.total_requests", COUNTER(REQUESTS_COMPLETED)},
 	{"summary.total_tokens", COUNTER(TOKENS_GENERATED)},
 	{"summary.elapsed_time", CALL(call_window)},
@@ -351,7 +349,6 @@ static const struct field fields[] = {
 	{"io.sync", MEMBER(CHARS, io.sync)},
 	{"io.direct_align_bytes", MEMBER(U32, io.direct_align_bytes)},
 	{"io.registered_buffers", MEMBER(BOOL, io.has_registered_buffers)},
-	{"io.registered_files", MEMBER(BOOL, io.has_registered_files)},
 	{"io.filesystem", MEMBER(CHARS, io.filesystem), .flags = F_HOST},
 	{"io.device", MEMBER(CHARS, io.device), .flags = F_HOST},
 	{"tiers.{tier}.present", MEMBER(BOOL, tier[0].is_present)},

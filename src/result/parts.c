@@ -179,7 +179,7 @@ json_t *result_part_parameters(const struct run_result *r, const struct scope *s
 	return all;
 }
 
-/* ---- the reference's assessment: engine spec 7.5 ---- */
+/* ---- the reference's assessment ---- */
 
 static json_t *criterion(const char *name, json_t *target, json_t *actual, const char *unit,
 			 bool is_passed)

@@ -312,7 +312,7 @@ static void trust_section(struct str *out, const struct run_result *r)
 		row(out, "notice", "%s", r->notices->v[i]);
 }
 
-/* ---- the reference's sections: engine spec 7.6 ---- */
+/* ---- the reference's sections ---- */
 
 static void overall_section(struct str *out, const struct run_result *r)
 {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * A request as a program of steps (engine spec 5.5), each a list of entries:
+ * A request as a program of steps (those of the reference), each a list of entries:
  *
  *   synthetic   prefix - earlier turns - prefill write - decode probe - decode reads - generation
  *   trace       blocks of the cached prefix - the other blocks - generation

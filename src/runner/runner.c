@@ -2,6 +2,7 @@
 /* Threads, the window's two ends, and the sum at the end. */
 #include "runner/internal.h"
 
+#include <assert.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -101,6 +102,8 @@ int runner_new(const struct runner_setup *setup, struct runner **ret, struct err
 		return error_set(err, -ENOMEM, ERR_FS_FULL, "out of memory");
 	memset(r, 0, sizeof(*r));
 	r->setup = *setup;
+	for (unsigned i = 0; i < setup->tier_count; i++)
+		assert(!setup->is_virtual || setup->tier[i]->caps & TIER_CAP_VIRTUAL);
 	r->worker_count = setup->workers;
 	r->chunk_bytes = (uint32_t)setup->cfg->opt.io_size_bytes;
 	r->request_parallel = (uint32_t)setup->cfg->opt.request_parallel;

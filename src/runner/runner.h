@@ -24,7 +24,7 @@
 #include "tier/tier.h"
 #include "workload/workload.h"
 
-enum { RUNNER_IN_SERVICE_MAX = 500 }; /* requests in service at most (engine spec 0.2) */
+enum { RUNNER_IN_SERVICE_MAX = 500 }; /* requests in service at most, as the reference's worker threads */
 
 struct runner_setup {
 	const struct config *cfg;   /* borrowed, like everything below */

@@ -725,6 +725,9 @@ static bool write_place(struct transfer *x)
 			count_add(w, COUNT_REFUSED_TOO_LARGE, 1);
 		return false;
 	case CACHE_WRITE_FULL:
+		error_log_add(w->run->setup.errors, "cache index: full",
+			      "more live entries than were reserved for: the entry was not stored");
+		return false;
 	case CACHE_WRITE_EMPTY:
 	case CACHE_WRITE_FAILED:
 		return false;

@@ -120,8 +120,6 @@ struct tier_ops {
 	unsigned (*poll)(struct tier_worker *w, uint64_t now_ns, struct tier_op **ret, unsigned max);
 	/** deadline: when poll() will have something without outside help: 0 now, UINT64_MAX never or unknown (I/O). Optional: then never. */
 	uint64_t (*deadline)(const struct tier_worker *w);
-	/** remove_all: at the end, remove every entry of ours (file). Optional. Returns 0 or the first -errno. */
-	int (*remove_all)(struct tier *t);
 	/** describe: "tier 'file' PATH offset N" for an operation that failed, into @buf. */
 	void (*describe)(const struct tier *t, const struct tier_op *op, char *buf, size_t size);
 	void (*free)(struct tier *t); /* all workers closed; accepts half-built */

@@ -354,11 +354,6 @@ static int tier_file_worker_open(struct tier *t, struct io *io, uint32_t ops_max
 	return 0;
 }
 
-static int tier_file_remove_all(struct tier *t)
-{
-	return tier_file_clean(file_of(t)->dirfd, NULL);
-}
-
 static void tier_file_describe(const struct tier *t, const struct tier_op *op, char *buf,
 			       size_t size)
 {
@@ -391,7 +386,6 @@ static const struct tier_ops tier_file_ops = {
 	.worker_close = tier_file_worker_close,
 	.submit = tier_file_submit,
 	.poll = tier_file_poll,
-	.remove_all = tier_file_remove_all,
 	.describe = tier_file_describe,
 	.free = tier_file_free,
 };

@@ -7,7 +7,7 @@
  *
  * A stream is a pure function of (config, seed, rank, user): request n of a user is the same on any
  * machine, with any number of workers, however slow the storage. Nothing is stored per request: the
- * caller owns small cursors. Facts: engine spec 5.1-5.5, traces spec.
+ * caller owns small cursors.
  */
 #pragma once
 
@@ -111,7 +111,7 @@ uint32_t workload_block_tokens(const struct request *r, uint32_t index);
 struct workload_user {
 	uint32_t template_index;
 	enum config_qos qos;
-	uint32_t context_tokens, generation_tokens; /* C and G of engine spec 5.4 */
+	uint32_t context_tokens, generation_tokens; /* upper ends of its requests' draws */
 	double think_s;
 };
 struct workload_user workload_user(const struct workload *w, uint32_t user);

@@ -537,6 +537,7 @@ while :; do sleep 0.05; done'
 		sleep 0.05
 	done
 	[ -e "$T/asked" ]
+	sleep 0.7 # sooner it would count as the same signal
 	kill -INT $PID
 	wait $PID || rc=$?
 	[ "$rc" -eq 8 ]

@@ -435,6 +435,11 @@ static void test_notices(void **state)
 	assert_string_equal(f->cfg.notices.v[0], "--tensor-parallel 3 is not a power of two");
 	assert_string_equal(f->cfg.notices.v[1], "--trace-speedup has no effect without --trace");
 	assert_non_null(strstr(f->cfg.notices.v[2], "--model-tier has no effect"));
+	load(f, "--storage-backend model --model-tier cpu:read_gbps=1 --model-tier gpu:read_gbps=1");
+	assert_fine(f);
+	assert_int_equal(f->cfg.notices.count, 2);
+	assert_non_null(strstr(f->cfg.notices.v[0], "--model-tier cpu has no effect"));
+	assert_non_null(strstr(f->cfg.notices.v[1], "--model-tier gpu has no effect"));
 }
 
 /* The bytes of an entry are those of the array whose shape is written into its file. */

@@ -410,7 +410,7 @@ static void test_second_signal(void **state)
 	(void)state;
 	struct run run = {.screen = {-1, -1}};
 	run_with_signal("exec 3> \"$1/ready\"\n"
-			"trap 'echo asked; echo >&3' INT\n"
+			"trap 'echo asked; sleep 0.7; echo >&3' INT\n"
 			"echo >&3\n"
 			"while :; do sleep 0.05; done\n",
 			SIGINT, &run);
@@ -419,6 +419,21 @@ static void test_second_signal(void **state)
 	assert_true(run.result.is_killed);
 	assert_int_equal(run.result.end_signal, SIGKILL);
 	assert_int_equal(run.result.stop_signal, SIGINT);
+}
+
+/* timeout(1) signals a process and then its group: one wish, not two. */
+static void test_repeated_signal(void **state)
+{
+	(void)state;
+	struct run run = {.screen = {-1, -1}};
+	run_with_signal("trap 'echo asked; sleep 0.2; exit 8' INT\n"
+			"printf '\\n\\n' > \"$1/ready\"\n"
+			"while :; do sleep 0.05; done\n",
+			SIGINT, &run);
+	CLEANUP_FREE char *out = read_back("out");
+	assert_string_equal(out, "asked\n");
+	assert_false(run.result.is_killed);
+	assert_int_equal(run.result.exit_status, 8);
 }
 
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
@@ -433,7 +448,7 @@ int main(void)
 		TEST(test_streams),         TEST(test_partial_line),
 		TEST(test_screen_closed),   TEST(test_log_full),
 		TEST(test_leftover),        TEST(test_first_signal),
-		TEST(test_second_signal),
+		TEST(test_second_signal),   TEST(test_repeated_signal),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -331,7 +331,7 @@ static struct fake_tier *fake_new(enum tier_class class, unsigned caps, uint64_t
 	f->tier = (struct tier){
 		.ops = &fake_ops,
 		.class = class,
-		.caps = caps,
+		.caps = caps | TIER_CAP_VIRTUAL, /* its times are the runner's */
 		.limit_bytes = limit_bytes,
 		.granule_bytes = TIER_PAYLOAD_ALIGN,
 	};
@@ -1323,9 +1323,10 @@ static struct trace_row *rows_new(void)
 	return rows;
 }
 
-/* Small entries: 512 tokens are 192 KiB. */
+/* Small entries: 512 tokens are 24 KiB, six chunks. */
+#define BLOCK_BYTES (UINT64_C(24) << 10)
 #define TRACE_OPTIONS \
- "--model tiny-1b --num-gpus 64 --tensor-parallel 64 --generation-mode none --io-size 64KiB --duration 1000 "
+ "--model tiny-1b --num-gpus 512 --tensor-parallel 512 --generation-mode none --io-size 4KiB --duration 1000 "
 
 static void test_trace_replay(void **state)
 {
@@ -1517,8 +1518,8 @@ static void error_rig(struct rig *g, struct fake_tier *f[2], const struct trace_
 		 TRACE_OPTIONS "--trace-speedup 0 --num-users 12 --max-concurrent-allocs 9 %s",
 		 options);
 	rig_new(g, all, NULL);
-	f[0] = rig_fake(g, TIER_CPU, 0, 40 * 192 * 1024);
-	f[1] = rig_fake(g, TIER_STORAGE, 0, 250 * 192 * 1024);
+	f[0] = rig_fake(g, TIER_CPU, 0, 40 * BLOCK_BYTES);
+	f[1] = rig_fake(g, TIER_STORAGE, 0, 250 * BLOCK_BYTES);
 	for (int i = 0; i < 2; i++) {
 		f[i]->delay_ns = g->setup.is_virtual ? 0 : 100000;
 		f[i]->has_random_delay = true;
@@ -1716,11 +1717,15 @@ static void test_demotions(void **state)
 		snprintf(options, sizeof(options),
 			 TRACE_OPTIONS "--trace-speedup 0 --num-users 6 %s", cases[i].options);
 		rig_new(&g, options, NULL);
-		rig_ram(&g, 8 * MIB);
+		/* 64 blocks: the granule of memory is larger than a block. Memory has no virtual time. */
+		if (g.setup.is_virtual)
+			rig_fake(&g, TIER_CPU, 0, 64 * BLOCK_BYTES);
+		else
+			rig_ram(&g, 4 * MIB);
 		if (cases[i].has_null)
 			rig_null(&g);
 		else
-			f = rig_fake(&g, TIER_STORAGE, 0, 40 * MIB);
+			f = rig_fake(&g, TIER_STORAGE, 0, 200 * BLOCK_BYTES);
 		rig_run(&g);
 		check_demotions(&g);
 		/* A chunk read from memory is checked, for a request or for a move; the null tier gives nothing to check. */
@@ -1766,7 +1771,7 @@ static void test_dirty_bytes_are_bounded(void **state)
 		struct rig g = {0};
 		struct trace_row *rows = rows_new();
 		char all[256];
-		write_rows(g.trace, rows, 15);
+		write_rows(g.trace, rows, 8);
 		/* 32 MiB per block, 1 MiB per chunk, up to 24 blocks at once */
 		snprintf(
 			all, sizeof(all),
@@ -1779,9 +1784,11 @@ static void test_dirty_bytes_are_bounded(void **state)
 		f->delay_ns = g.setup.is_virtual ? 0 : 1000000;
 		rig_run(&g);
 		assert_int_equal(g.errors.total, 0);
-		assert_true(f->done[TIER_SYNC] > 0);
-		assert_true(f->dirty_max > 32 * MIB &&
-			    f->dirty_max <= 64 * MIB + g.setup.workers * MIB);
+		assert_true(f->dirty_max <= 64 * MIB + g.setup.workers * MIB);
+		if (g.setup.is_virtual) { /* else it depends on who is faster */
+			assert_true(f->done[TIER_SYNC] > 0);
+			assert_true(f->dirty_max >= 64 * MIB);
+		}
 		assert_int_equal(tier_sum(&g, DIR_WRITE), counter(&g, COUNT_WRITE_BYTES));
 		check_pools_full(&g);
 		free(rows);
