@@ -4,7 +4,7 @@ BUILD := build/release
 .PHONY: all demo check bench fuzz install clean
 
 all: $(BUILD)/build.ninja
-	@ninja -C $(BUILD)
+	@ninja -C $(BUILD) --quiet
 
 $(BUILD)/build.ninja:
 	@tools/install-packages build

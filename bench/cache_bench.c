@@ -4,16 +4,18 @@
  * oldest) in a full tier, on one thread, with few entries (processor caches) and with many (main
  * memory).
  *
- * Prints a line per size and the ratio. Three operations are counted per cycle.
+ * Prints a line per size and the ratio. Three operations are counted per cycle; the processor time of the best round is taken,
+ * since a busy machine can only make it longer.
  */
 #include <stdio.h>
 #include <stdlib.h>
 
 #include "base/clock.h"
+#include "base/mem.h"
 #include "base/rng.h"
 #include "cache/cache.h"
 
-enum { ENTRY_BYTES = 4096, OPERATIONS_PER_CYCLE = 3, CYCLES = 4000000 };
+enum { ENTRY_BYTES = 4096, OPERATIONS_PER_CYCLE = 3, CYCLES = 1000000, ROUNDS = 8 };
 
 struct bench {
 	struct cache *cache;
@@ -62,6 +64,18 @@ static void run_cycles(struct bench *b, uint64_t count)
 	}
 }
 
+static double best_round_s(struct bench *b)
+{
+	uint64_t best_ns = UINT64_MAX;
+
+	for (unsigned i = 0; i < ROUNDS; i++) {
+		uint64_t begin_ns = clock_thread_cpu_ns();
+		run_cycles(b, CYCLES);
+		best_ns = MIN(best_ns, clock_thread_cpu_ns() - begin_ns);
+	}
+	return (double)best_ns / (double)NS_PER_S;
+}
+
 static double measure(uint64_t entries)
 {
 	struct cache_setup setup = {
@@ -78,10 +92,7 @@ static double measure(uint64_t entries)
 		place(&b);
 	run_cycles(&b, entries); /* so that neighbours on the list are strangers in memory */
 
-	uint64_t begin_ns = clock_thread_cpu_ns();
-	run_cycles(&b, CYCLES);
-	double seconds = (double)(clock_thread_cpu_ns() - begin_ns) / (double)NS_PER_S;
-
+	double seconds = best_round_s(&b);
 	if (cache_check(b.cache, &why)) {
 		fprintf(stderr, "cache_bench: %s\n", why);
 		exit(EXIT_FAILURE);

@@ -126,7 +126,7 @@ void lru_remove(struct cache *c, struct entry *e);
 
 /* ---- index.c: linear hashing ---- */
 
-enum { INDEX_BUCKETS_MIN = 1024, INDEX_BUCKETS_PER_ENTRY = 2 };
+enum { INDEX_BUCKETS_MIN = 1024, INDEX_BUCKETS_PER_ENTRY = 4 };
 
 /** index_find() - NULL when absent. */
 struct entry *index_find(const struct cache *c, uint64_t key);

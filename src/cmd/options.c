@@ -55,7 +55,7 @@ static const struct {
 	const char *help;
 } other_help[] = {
 	{"--cache-dir",
-	 "directory of the storage tier; without it kvcache_data in the run directory, removed at the end"},
+	 "directory of the storage tier; by default kvcache_data in the run directory, which a run removes again"},
 	{"--output", "copy the result file here too; it always stands in the run directory"},
 };
 

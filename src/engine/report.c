@@ -10,6 +10,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "base/mem.h"
 #include "result/result.h"
 
 /*
@@ -116,7 +117,8 @@ static void fill_tiers(struct run_result *r, struct engine *e)
 			.is_present = true,
 			.kind = t->ops->kind,
 			.limit_bytes = usage.limit_bytes,
-			.used_bytes = usage.used_bytes,
+			/* Room that was promised and is not free yet holds nothing. */
+			.used_bytes = MIN(usage.used_bytes, usage.limit_bytes),
 			.entries = usage.entries,
 		};
 		if (!strcmp(t->ops->kind, "model")) {

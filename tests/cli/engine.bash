@@ -19,6 +19,10 @@ engine_setup() {
 	# A run of a second over a working set that is larger than its storage tier.
 	SMALL=(--model tiny-1b --num-users 12 --generation-mode none --gpu-mem-gb 0 --cpu-mem-gb 0
 		--storage-capacity-gb 1 --duration 1 --seed 42 --cache-dir "$W/cache" --output "$R")
+	# Entries of 1.5 to 12 MiB instead of up to 600.
+	printf 'user_templates:\n' >"$T/small.yaml"
+	printf '  %s:\n    context_range: [64, 512]\n' chatbot coding document >>"$T/small.yaml"
+	SMALL_ENTRIES=(--config "$T/small.yaml")
 	# No I/O and no waiting, for tests of what is around the run.
 	VIRTUAL=(--simulate --model tiny-1b --num-users 10 --duration 5 --seed 42 --output "$R")
 }

@@ -390,7 +390,7 @@ bad_values() {
 	fsfreeze -f "$W/disk"
 	kill -INT "$P"
 	until_true grep -q "interrupted: closing the window" "$ERR"
-	sleep 0.3
+	sleep 0.8 # sooner it would count as the first one, told twice
 	kill -INT "$P"
 	sleep 0.3
 	fsfreeze -u "$W/disk"
@@ -417,9 +417,11 @@ bad_values() {
 
 fill_during_run() {
 	need_numpy
-	start "$KV" "${SMALL[@]}" --duration 3 --num-users 20 --cache-dir "$1" --storage-capacity-gb 0.4
+	# Small entries, so that most of the capacity is still to be written when the space is taken away.
+	start "$KV" "${SMALL[@]}" "${SMALL_ENTRIES[@]}" --duration 3 --cache-dir "$1" --storage-capacity-gb "$2"
 	until_true compgen -G "$1/kvcache.d/kvc-*.npy"
-	# Again and again: what the run deletes must not come back to it.
+	fallocate -l "$(df --output=avail -B1 "$1" | tail -n 1)" "$1/first" || true
+	# And again and again what is left.
 	while kill -0 "$P" 2>/dev/null; do
 		! dd if=/dev/zero bs=1M >>"$1/filler" 2>/dev/null
 	done
@@ -436,13 +438,13 @@ fill_during_run() {
 }
 
 @test "a disk that fills up: errors by class, exit 1, no half-made files" {
-	mount_ext4 "$W/disk" 700
-	fill_during_run "$W/disk"
+	mount_ext4 "$W/disk" 1200
+	fill_during_run "$W/disk" 1
 }
 
 @test "a memory file system that fills up: errors by class, exit 1, no half-made files" {
-	mount_tmpfs "$W/memory" 500
-	fill_during_run "$W/memory"
+	mount_tmpfs "$W/memory" 700
+	fill_during_run "$W/memory" 0.5
 }
 
 @test "a result that cannot be written: exit 3, and it is said" {
