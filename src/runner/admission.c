@@ -99,7 +99,8 @@ static void trace_fill_head(struct admission *a)
 	}
 }
 
-static bool trace_take(struct admission *a, uint64_t now_ns, struct request *r, uint64_t *ret_arrival_ns)
+static bool trace_take(struct admission *a, uint64_t now_ns, struct request *r,
+		       uint64_t *ret_arrival_ns)
 {
 	trace_fill_head(a);
 	if (!a->has_head || a->head_arrival_ns > now_ns)
@@ -138,7 +139,8 @@ static int level_pick(const struct admission *a, uint64_t now_ns)
 	return best;
 }
 
-static bool user_take(struct admission *a, uint64_t now_ns, struct request *r, uint64_t *ret_arrival_ns)
+static bool user_take(struct admission *a, uint64_t now_ns, struct request *r,
+		      uint64_t *ret_arrival_ns)
 {
 	timers_expire(a, now_ns);
 	int level = level_pick(a, now_ns);
@@ -177,7 +179,8 @@ static void due_update(struct admission *a)
 	atomic_store_explicit(&a->due_ns, due, memory_order_relaxed);
 }
 
-bool admission_take(struct admission *a, uint64_t now_ns, struct request *r, uint64_t *ret_arrival_ns)
+bool admission_take(struct admission *a, uint64_t now_ns, struct request *r,
+		    uint64_t *ret_arrival_ns)
 {
 	if (admission_deadline(a) > now_ns)
 		return false;
@@ -279,7 +282,8 @@ static uint64_t trace_left_over(struct admission *a, uint64_t end_ns)
 	return left;
 }
 
-static void trace_count(struct admission *a, uint64_t end_ns, uint64_t arrived[QOS_COUNT], struct metrics *m)
+static void trace_count(struct admission *a, uint64_t end_ns, uint64_t arrived[QOS_COUNT],
+			struct metrics *m)
 {
 	trace_fill_head(a);
 	if (trace_has_schedule(a) && a->has_head && a->head_arrival_ns < end_ns)
@@ -288,7 +292,8 @@ static void trace_count(struct admission *a, uint64_t end_ns, uint64_t arrived[Q
 	m->count[COUNT_TRACE_ROWS_UNUSABLE] += a->bad_rows;
 }
 
-static void users_count(struct admission *a, uint64_t end_ns, uint64_t arrived[QOS_COUNT], struct metrics *m)
+static void users_count(struct admission *a, uint64_t end_ns, uint64_t arrived[QOS_COUNT],
+			struct metrics *m)
 {
 	users_arrived(a, end_ns, arrived);
 	for (uint32_t u = 0; u < a->user_count; u++) {
@@ -310,7 +315,8 @@ void admission_count(struct admission *a, uint64_t end_ns, struct metrics *m)
 	for (int q = 0; q < QOS_COUNT; q++) {
 		/* Ended in the warm-up: there was no window to offer anything in. */
 		if (end_ns > a->window_begin_ns)
-			m->count[COUNT_QOS(q, QOS_OFFERED)] += arrived[q] - a->arrived_before_window[q];
+			m->count[COUNT_QOS(q, QOS_OFFERED)] +=
+				arrived[q] - a->arrived_before_window[q];
 		m->count[COUNT_QOS(q, QOS_QUEUED_AT_END)] += arrived[q] - a->admitted[q];
 	}
 	pthread_mutex_unlock(&a->lock);

@@ -3,8 +3,9 @@
  * runner/internal.h - the runner's own structs; for src/runner only.
  *
  * admission.c  who is served next            program.c   a request as a state machine of steps
- * transfer.c   one entry through the tiers   worker.c    the event loop
- * runner.c     threads, window, collection
+ * transfer.c   one entry through the tiers   place.c     where it is written, and what must go for it
+ * chunk.c      its data, chunk by chunk      permits.c   how many may be written at once
+ * worker.c     the event loop                runner.c    threads, window, collection
  */
 #pragma once
 
@@ -288,18 +289,31 @@ static inline bool tier_is_whole(const struct worker *w, unsigned index)
 	return tier_of(w, index)->caps & TIER_CAP_WHOLE;
 }
 
-/* transfer.c */
+/* transfer.c: the state machine */
 enum start_outcome { START_ISSUED, START_MISS, START_MISS_IN_FLIGHT, START_NONE };
+/** transfer_new() - take one from the pool, cleared; there must be one. transfer_free() gives it back. */
+struct transfer *transfer_new(struct worker *w, enum transfer_kind kind, struct task *task,
+			      enum transfer_purpose purpose);
+void transfer_free(struct transfer *x);
 /** transfer_read() - look @key up and, when it is there, start reading it. A free transfer must exist. */
 enum start_outcome transfer_read(struct worker *w, struct task *t, uint64_t key,
 				 enum transfer_purpose purpose);
-/** transfer_write() - place and write an entry. START_NONE: nothing to do (resident, empty, too large). */
-enum start_outcome transfer_write(struct worker *w, struct task *t, uint64_t key,
-				  uint64_t payload_bytes, enum transfer_purpose purpose);
-/** transfer_poke() - mail arrived: look at what changed. */
-void transfer_poke(struct transfer *x);
-/** transfer_wake() - struct cache_plan's wake hook: post the transfer to its worker. */
-void transfer_wake(struct cache_plan *plan);
+/** transfer_ready() - queue for one of --ops-in-flight. */
+void transfer_ready(struct transfer *x);
+/** transfer_remove() - become the deletion of @ref; x is counted in room_active. */
+void transfer_remove(struct transfer *x, const struct cache_ref *ref);
+/** transfer_leave() - a write is over, with or without I/O: its permit goes on, its task is told, x is freed. */
+void transfer_leave(struct transfer *x, bool is_ok);
+/** transfer_continue() - a chunk ended: when none is in flight, go on to what comes next. */
+void transfer_continue(struct transfer *x);
+/** transfer_fail() - count and tell a failed operation, or wrong data when @mismatch is not NULL; the first error of x stands. */
+void transfer_fail(struct transfer *x, unsigned tier, const struct tier_op *op,
+		   const struct payload_mismatch *mismatch);
+void transfer_submit(struct worker *w, unsigned tier, struct tier_op *op);
+struct tier_object transfer_object(const struct cache_ref *ref);
+unsigned transfer_source_tier(const struct transfer *x);
+unsigned transfer_target_tier(const struct transfer *x);
+void count_tier_bytes(struct worker *w, unsigned tier, enum metric_direction dir, uint64_t bytes);
 /** transfers_pump() - hand out steps, fill operation slots, submit chunks. Return: true when something moved. */
 bool transfers_pump(struct worker *w);
 /** transfers_poll() - take completions from the tiers. Return: true when there were any. */
@@ -309,7 +323,28 @@ void transfers_cancel(struct worker *w);
 bool transfers_idle(const struct worker *w);
 /** transfers_account_whole() - whole-entry transfers in flight when the window closed: their share of it. */
 void transfers_account_whole(struct worker *w);
+
+/* place.c: where an entry is written */
+/** transfer_write() - place and write an entry. START_NONE: nothing to do (resident, empty, too large). */
+enum start_outcome transfer_write(struct worker *w, struct task *t, uint64_t key,
+				  uint64_t payload_bytes, enum transfer_purpose purpose);
+/** transfer_poke() - mail arrived: look at what changed. */
+void transfer_poke(struct transfer *x);
+/** transfer_wake() - struct cache_plan's wake hook: post the transfer to its worker. */
+void transfer_wake(struct cache_plan *plan);
+/** places_pump() - hand out steps of plans that waited for a free transfer. */
+bool places_pump(struct worker *w);
+
+/* chunk.c: the data */
+/** chunks_pump() - submit chunks while buffers and data last, one of each active transfer in turn. */
+bool chunks_pump(struct worker *w);
+void chunk_ended(struct worker *w, struct chunk *c, unsigned tier);
+
+/* permits.c */
 void permits_init(struct permits *p, int64_t count);
+/** permit_take() - false: the transfer waits in line and is poked when it has one. */
+bool permit_take(struct transfer *x);
+void permit_give(struct transfer *x);
 
 /* program.c */
 void task_begin(struct task *t);

@@ -19,7 +19,7 @@
 
 /* ---- pool and lists ---- */
 
-static struct transfer *transfer_new(struct worker *w, enum transfer_kind kind, struct task *task,
+struct transfer *transfer_new(struct worker *w, enum transfer_kind kind, struct task *task,
 				     enum transfer_purpose purpose)
 {
 	struct list *node = list_pop_front(&w->transfers_free);
@@ -35,20 +35,20 @@ static struct transfer *transfer_new(struct worker *w, enum transfer_kind kind, 
 	return x;
 }
 
-static void transfer_free(struct transfer *x)
+void transfer_free(struct transfer *x)
 {
 	x->state = TRANSFER_FREE;
 	list_push_back(&x->worker->transfers_free, &x->node);
 	x->worker->transfers_free_count++;
 }
 
-static void ready_push(struct transfer *x)
+void transfer_ready(struct transfer *x)
 {
 	x->state = TRANSFER_READY;
 	list_push_back(&x->worker->ready, &x->node);
 }
 
-static struct tier_object object_of(const struct cache_ref *ref)
+struct tier_object transfer_object(const struct cache_ref *ref)
 {
 	return (struct tier_object){
 		.key = ref->key,
@@ -59,19 +59,19 @@ static struct tier_object object_of(const struct cache_ref *ref)
 	};
 }
 
-static unsigned source_tier(const struct transfer *x)
+unsigned transfer_source_tier(const struct transfer *x)
 {
 	return x->kind == TRANSFER_MOVE ? x->step.source.tier : x->ref.tier;
 }
 
-static unsigned target_tier(const struct transfer *x)
+unsigned transfer_target_tier(const struct transfer *x)
 {
 	return x->kind == TRANSFER_MOVE ? x->step.target.tier : x->plan.target.tier;
 }
 
 /* ---- operations on tiers ---- */
 
-static void tier_submit(struct worker *w, unsigned tier, struct tier_op *op)
+void transfer_submit(struct worker *w, unsigned tier, struct tier_op *op)
 {
 	w->tier_outstanding[tier]++;
 	tier_of(w, tier)->ops->submit(w->tier[tier], op, w->now_ns);
@@ -87,7 +87,7 @@ static void control_submit(struct transfer *x, unsigned tier, enum tier_op_kind 
 		x->has_submitted = true;
 		x->submit_ns = x->worker->now_ns;
 	}
-	tier_submit(x->worker, tier, &x->control);
+	transfer_submit(x->worker, tier, &x->control);
 }
 
 static const char *op_name(enum tier_op_kind kind)
@@ -101,7 +101,7 @@ static const char *op_name(enum tier_op_kind kind)
 }
 
 /* The first failure of a transfer is counted and told; what follows from it is not another error. */
-static void transfer_fail(struct transfer *x, unsigned tier, const struct tier_op *op,
+void transfer_fail(struct transfer *x, unsigned tier, const struct tier_op *op,
 			  const struct payload_mismatch *mismatch)
 {
 	int rc = mismatch ? -EILSEQ : op->result;
@@ -126,16 +126,9 @@ static void transfer_fail(struct transfer *x, unsigned tier, const struct tier_o
 
 /* ---- accounting ---- */
 
-static void count_bytes(struct worker *w, unsigned tier, enum metric_direction dir, uint64_t bytes)
+void count_tier_bytes(struct worker *w, unsigned tier, enum metric_direction dir, uint64_t bytes)
 {
 	count_add(w, COUNT_TIER_BYTES(tier_of(w, tier)->class, dir), bytes);
-}
-
-/* The payload's share of a chunk: padding moves, but is nobody's cache. */
-static uint64_t chunk_payload(const struct transfer *x, const struct tier_op *op)
-{
-	uint64_t end = MIN(op->offset + op->len, x->payload_bytes);
-	return end > op->offset ? end - op->offset : 0;
 }
 
 /* A whole-entry operation moved its bytes evenly over its service time; null tiers take no time at all. */
@@ -147,13 +140,13 @@ static void account_whole(struct transfer *x, const struct tier_op *op, unsigned
 		bytes = window_share(w, bytes, op->begin_ns, op->end_ns);
 	else if (!in_window(w, w->now_ns))
 		return;
-	count_bytes(w, tier, op->kind == TIER_READ ? DIR_READ : DIR_WRITE, bytes);
+	count_tier_bytes(w, tier, op->kind == TIER_READ ? DIR_READ : DIR_WRITE, bytes);
 }
 
 static void dirty_settle(struct transfer *x)
 {
 	if (in_window(x->worker, x->worker->now_ns))
-		count_bytes(x->worker, target_tier(x), DIR_WRITE, x->payload_uncounted);
+		count_tier_bytes(x->worker, transfer_target_tier(x), DIR_WRITE, x->payload_uncounted);
 	x->worker->dirty_bytes -= x->dirty_bytes;
 	x->dirty_bytes = 0;
 	x->payload_uncounted = 0;
@@ -184,54 +177,9 @@ static void count_landing(struct transfer *x, unsigned tier)
 		count_add(x->worker, COUNT_OFFLOADS_STORAGE, 1);
 }
 
-/* ---- permits ---- */
-
-void permits_init(struct permits *p, int64_t count)
-{
-	*p = (struct permits){.free = count, .is_limited = count > 0};
-	pthread_mutex_init(&p->lock, NULL);
-	list_init(&p->waiting);
-}
-
-static bool permit_take(struct transfer *x)
-{
-	struct permits *p = &x->worker->run->permits;
-	if (!p->is_limited)
-		return true;
-	pthread_mutex_lock(&p->lock);
-	bool taken = p->free > 0;
-	if (taken)
-		p->free--;
-	else
-		list_push_back(&p->waiting, &x->permit_node);
-	x->has_permit = taken;
-	pthread_mutex_unlock(&p->lock);
-	return taken;
-}
-
-static void permit_give(struct transfer *x)
-{
-	struct permits *p = &x->worker->run->permits;
-	if (!p->is_limited)
-		return;
-	pthread_mutex_lock(&p->lock);
-	x->has_permit = false;
-	struct list *node = list_pop_front(&p->waiting);
-	struct transfer *next = node ? list_entry(node, struct transfer, permit_node) : NULL;
-	if (next)
-		next->has_permit = true;
-	else
-		p->free++;
-	pthread_mutex_unlock(&p->lock);
-	if (next)
-		worker_post(next);
-}
-
 /* ---- ends ---- */
 
-static void remove_begin(struct transfer *x, const struct cache_ref *ref);
-
-static void write_leave(struct transfer *x, bool is_ok)
+void transfer_leave(struct transfer *x, bool is_ok)
 {
 	permit_give(x);
 	struct task *t = x->task;
@@ -255,7 +203,7 @@ static void read_finish(struct transfer *x)
 		task_transfer_ended(x->task, x, x->end_ns - x->issue_ns, is_ok);
 	if (duty == CACHE_DELETE) {
 		w->room_active++;
-		remove_begin(x, &dead);
+		transfer_remove(x, &dead);
 	} else {
 		transfer_free(x);
 	}
@@ -266,11 +214,11 @@ static void write_finish(struct transfer *x)
 	struct worker *w = x->worker;
 	bool is_ok = !x->error;
 	if (is_ok && in_window(w, x->end_ns)) {
-		record_latency(x, target_tier(x), DIR_WRITE);
-		count_landing(x, target_tier(x));
+		record_latency(x, transfer_target_tier(x), DIR_WRITE);
+		count_landing(x, transfer_target_tier(x));
 	}
 	cache_write_done(w->run->setup.cache, &x->plan, x->target.location, is_ok);
-	write_leave(x, is_ok);
+	transfer_leave(x, is_ok);
 }
 
 static void move_finish(struct transfer *x)
@@ -282,13 +230,13 @@ static void move_finish(struct transfer *x)
 		hist_record(&w->m->hist[HIST_DEMOTE], x->end_ns - x->issue_ns);
 		count_add(w, COUNT_DEMOTED_BYTES, x->payload_bytes);
 		count_add(w, COUNT_EVICTIONS, 1);
-		count_landing(x, target_tier(x));
-		if (tier_of(w, target_tier(x))->class == TIER_STORAGE)
+		count_landing(x, transfer_target_tier(x));
+		if (tier_of(w, transfer_target_tier(x))->class == TIER_STORAGE)
 			count_add(w, COUNT_STORAGE_TOKENS, entry_tokens(w, x->payload_bytes));
 	}
 	if (cache_step_done(w->run->setup.cache, &x->step, x->target.location, is_ok, &dead) ==
 	    CACHE_DELETE) {
-		remove_begin(x, &dead);
+		transfer_remove(x, &dead);
 	} else {
 		w->room_active--;
 		transfer_free(x);
@@ -318,18 +266,18 @@ static void remove_finish(struct transfer *x)
 	struct cache_ref dead;
 	if (cache_freed(w->run->setup.cache, &x->ref, &dead) == CACHE_DELETE) {
 		x->is_eviction = false;
-		remove_begin(x, &dead);
+		transfer_remove(x, &dead);
 		return;
 	}
 	w->room_active--;
 	transfer_free(x);
 }
 
-static void remove_begin(struct transfer *x, const struct cache_ref *ref)
+void transfer_remove(struct transfer *x, const struct cache_ref *ref)
 {
 	x->kind = TRANSFER_DELETE;
 	x->ref = *ref;
-	x->source = object_of(ref);
+	x->source = transfer_object(ref);
 	if (tier_is_whole(x->worker, ref->tier))
 		remove_finish(x);
 	else
@@ -340,7 +288,7 @@ static void remove_begin(struct transfer *x, const struct cache_ref *ref)
 
 static void whole_write(struct transfer *x)
 {
-	control_submit(x, target_tier(x), TIER_WRITE, &x->target, TRANSFER_COMMIT);
+	control_submit(x, transfer_target_tier(x), TIER_WRITE, &x->target, TRANSFER_COMMIT);
 }
 
 /* No chunk is in flight any more: give back what is open, last opened first. */
@@ -348,9 +296,9 @@ static void transfer_unwind(struct transfer *x)
 {
 	x->end_ns = x->worker->now_ns;
 	if (x->is_source_open)
-		control_submit(x, source_tier(x), TIER_CLOSE, &x->source, TRANSFER_CLOSE);
+		control_submit(x, transfer_source_tier(x), TIER_CLOSE, &x->source, TRANSFER_CLOSE);
 	else if (x->is_target_open)
-		control_submit(x, target_tier(x), TIER_ABORT, &x->target, TRANSFER_ABORT);
+		control_submit(x, transfer_target_tier(x), TIER_ABORT, &x->target, TRANSFER_ABORT);
 	else
 		transfer_finish(x);
 }
@@ -358,11 +306,11 @@ static void transfer_unwind(struct transfer *x)
 static void target_create(struct transfer *x)
 {
 	if (x->kind == TRANSFER_WRITE)
-		x->target = object_of(&x->plan.target);
+		x->target = transfer_object(&x->plan.target);
 	else
-		x->target = object_of(&x->step.target);
+		x->target = transfer_object(&x->step.target);
 	x->is_target_open = true; /* also when it fails: half a file must go */
-	control_submit(x, target_tier(x), TIER_CREATE, &x->target, TRANSFER_CREATE);
+	control_submit(x, transfer_target_tier(x), TIER_CREATE, &x->target, TRANSFER_CREATE);
 }
 
 static void data_begin(struct transfer *x)
@@ -375,9 +323,9 @@ static void data_end(struct transfer *x)
 {
 	if (x->is_source_open) {
 		x->end_ns = x->worker->now_ns;
-		control_submit(x, source_tier(x), TIER_CLOSE, &x->source, TRANSFER_CLOSE);
+		control_submit(x, transfer_source_tier(x), TIER_CLOSE, &x->source, TRANSFER_CLOSE);
 	} else {
-		control_submit(x, target_tier(x), TIER_COMMIT, &x->target, TRANSFER_COMMIT);
+		control_submit(x, transfer_target_tier(x), TIER_COMMIT, &x->target, TRANSFER_COMMIT);
 	}
 }
 
@@ -386,16 +334,16 @@ static void source_end(struct transfer *x)
 {
 	if (x->kind == TRANSFER_READ) {
 		transfer_finish(x);
-	} else if (tier_is_whole(x->worker, target_tier(x))) {
-		x->target = object_of(&x->step.target);
+	} else if (tier_is_whole(x->worker, transfer_target_tier(x))) {
+		x->target = transfer_object(&x->step.target);
 		whole_write(x);
 	} else {
-		control_submit(x, target_tier(x), TIER_COMMIT, &x->target, TRANSFER_COMMIT);
+		control_submit(x, transfer_target_tier(x), TIER_COMMIT, &x->target, TRANSFER_COMMIT);
 	}
 }
 
 /* After a chunk ended: what now? */
-static void data_continue(struct transfer *x)
+void transfer_continue(struct transfer *x)
 {
 	if (x->chunks)
 		return;
@@ -404,7 +352,7 @@ static void data_continue(struct transfer *x)
 	else if (x->done_bytes == x->stored_bytes)
 		data_end(x);
 	else if (x->wants_sync)
-		control_submit(x, target_tier(x), TIER_SYNC, &x->target, TRANSFER_SYNC);
+		control_submit(x, transfer_target_tier(x), TIER_SYNC, &x->target, TRANSFER_SYNC);
 }
 
 /* ---- control completions ---- */
@@ -414,7 +362,7 @@ static void opened(struct transfer *x)
 	x->is_source_open = !x->control.result;
 	if (x->error)
 		transfer_unwind(x);
-	else if (x->kind == TRANSFER_MOVE && !tier_is_whole(x->worker, target_tier(x)))
+	else if (x->kind == TRANSFER_MOVE && !tier_is_whole(x->worker, transfer_target_tier(x)))
 		target_create(x);
 	else
 		data_begin(x);
@@ -462,7 +410,7 @@ static void committed(struct transfer *x)
 	x->is_target_open = false;
 	x->end_ns = w->now_ns;
 	if (x->control.kind == TIER_WRITE && !w->is_draining)
-		account_whole(x, &x->control, target_tier(x));
+		account_whole(x, &x->control, transfer_target_tier(x));
 	dirty_settle(x);
 	transfer_finish(x);
 }
@@ -479,7 +427,7 @@ static void whole_read_done(struct transfer *x)
 {
 	x->end_ns = x->worker->now_ns;
 	if (!x->error && !x->worker->is_draining)
-		account_whole(x, &x->control, source_tier(x));
+		account_whole(x, &x->control, transfer_source_tier(x));
 	if (x->error)
 		transfer_unwind(x);
 	else
@@ -521,104 +469,6 @@ static void control_done(struct transfer *x, unsigned tier)
 	}
 }
 
-/* ---- chunks ---- */
-
-static void chunk_submit(struct worker *w, struct transfer *x)
-{
-	struct chunk *c = list_entry(list_pop_front(&w->chunks_free), struct chunk, node);
-	bool is_write = x->kind == TRANSFER_WRITE;
-	unsigned tier = is_write ? target_tier(x) : source_tier(x);
-	c->transfer = x;
-	c->is_write = is_write;
-	tier_op_init(&c->op, is_write ? TIER_WRITE : TIER_READ, is_write ? &x->target : &x->source, c);
-	c->op.offset = x->next_offset;
-	c->op.len = MIN(w->run->chunk_bytes, x->stored_bytes - x->next_offset);
-	c->op.buf = c->buf;
-	c->op.buffer_index = c->index;
-	x->next_offset += c->op.len;
-	x->chunks++;
-	if (is_write) {
-		struct payload_id id = {x->target.key, x->target.generation, w->run->setup.rank};
-		payload_fill(w->run->setup.payload, &id, c->op.offset, c->buf, c->op.len);
-		if (tier_of(w, tier)->caps & TIER_CAP_COMMIT_COUNTS) {
-			x->dirty_bytes += c->op.len;
-			w->dirty_bytes += c->op.len;
-		}
-	}
-	if (!x->has_submitted) {
-		x->has_submitted = true;
-		x->submit_ns = run_now(w);
-	}
-	tier_submit(w, tier, &c->op);
-}
-
-/* A moved chunk was read: write it out of the same buffer. */
-static void chunk_forward(struct worker *w, struct chunk *c)
-{
-	struct transfer *x = c->transfer;
-	uint64_t offset = c->op.offset;
-	uint64_t len = c->op.len;
-	c->is_write = true;
-	tier_op_init(&c->op, TIER_WRITE, &x->target, c);
-	c->op.offset = offset;
-	c->op.len = len;
-	c->op.buf = c->buf;
-	c->op.buffer_index = c->index;
-	if (tier_of(w, target_tier(x))->caps & TIER_CAP_COMMIT_COUNTS) {
-		x->dirty_bytes += len;
-		w->dirty_bytes += len;
-	}
-	tier_submit(w, target_tier(x), &c->op);
-}
-
-static bool chunk_verify(struct worker *w, struct chunk *c, unsigned tier)
-{
-	struct transfer *x = c->transfer;
-	struct payload_id id = {x->source.key, x->source.generation, w->run->setup.rank};
-	struct payload_mismatch mismatch;
-	long n = payload_verify(w->run->setup.payload, &id, c->op.offset, c->buf, c->op.len, &mismatch);
-	if (n < 0) {
-		transfer_fail(x, tier, &c->op, &mismatch);
-		return false;
-	}
-	if (in_window(w, w->now_ns))
-		count_add(w, COUNT_VERIFIED_BLOCKS, (uint64_t)n);
-	return true;
-}
-
-static void chunk_account(struct worker *w, struct chunk *c, unsigned tier)
-{
-	struct transfer *x = c->transfer;
-	uint64_t payload = chunk_payload(x, &c->op);
-	if (c->is_write && tier_of(w, tier)->caps & TIER_CAP_COMMIT_COUNTS)
-		x->payload_uncounted += payload;
-	else if (in_window(w, w->now_ns))
-		count_bytes(w, tier, c->is_write ? DIR_WRITE : DIR_READ, payload);
-}
-
-static void chunk_done(struct worker *w, struct chunk *c, unsigned tier)
-{
-	struct transfer *x = c->transfer;
-	count_add(w, COUNT_RETRIES, c->op.retries);
-	if (c->op.result < 0)
-		transfer_fail(x, tier, &c->op, NULL);
-	else if (!x->error && (c->is_write || chunk_verify(w, c, tier)))
-		chunk_account(w, c, tier);
-	bool has_chunked_target =
-		x->kind == TRANSFER_MOVE && !tier_is_whole(w, target_tier(x));
-	if (!x->error && !c->is_write && has_chunked_target) {
-		chunk_forward(w, c);
-		return;
-	}
-	if (!x->error)
-		x->done_bytes += c->op.len;
-	x->chunks--;
-	list_push_back(&w->chunks_free, &c->node);
-	if (x->error && list_linked(&x->node) && x->state == TRANSFER_DATA)
-		list_remove(&x->node); /* submit no more */
-	data_continue(x);
-}
-
 /* ---- starting ---- */
 
 enum start_outcome transfer_read(struct worker *w, struct task *t, uint64_t key,
@@ -633,205 +483,36 @@ enum start_outcome transfer_read(struct worker *w, struct task *t, uint64_t key,
 	x->key = key;
 	x->payload_bytes = ref.payload_bytes;
 	x->stored_bytes = tier_stored_bytes(ref.payload_bytes);
-	x->source = object_of(&ref);
+	x->source = transfer_object(&ref);
 	if (ref.is_shared && tier_of(w, ref.tier)->caps & TIER_CAP_PAGE_CACHE &&
 	    in_window(w, w->now_ns))
 		count_add(w, COUNT_NOT_COLD_READS, 1);
-	ready_push(x);
+	transfer_ready(x);
 	return START_ISSUED;
-}
-
-static bool room_has_slot(const struct worker *w)
-{
-	return w->room_active < w->room_max && w->transfers_free_count > 0;
-}
-
-static void step_start(struct worker *w, const struct cache_step *step)
-{
-	struct transfer *x = transfer_new(w, step->to < 0 ? TRANSFER_DELETE : TRANSFER_MOVE, NULL,
-					  FOR_ROOM);
-	x->key = step->source.key;
-	x->payload_bytes = step->source.payload_bytes;
-	x->stored_bytes = tier_stored_bytes(x->payload_bytes);
-	w->room_active++;
-	if (step->to < 0) {
-		x->is_eviction = true;
-		remove_begin(x, &step->source);
-		return;
-	}
-	x->step = *step;
-	x->source = object_of(&step->source);
-	ready_push(x);
-}
-
-static void plan_pump(struct transfer *x)
-{
-	struct worker *w = x->worker;
-	for (;;) {
-		if (!room_has_slot(w)) {
-			if (!list_linked(&x->node))
-				list_push_back(&w->planning, &x->node);
-			return;
-		}
-		struct cache_step step;
-		switch (cache_plan_next(w->run->setup.cache, &x->plan, &step)) {
-		case CACHE_STEP:
-			step_start(w, &step);
-			break;
-		case CACHE_STEP_WAIT:
-			return;
-		case CACHE_READY:
-			/* Room-making has its own latencies; the write's begins here. */
-			x->issue_ns = w->now_ns;
-			ready_push(x);
-			return;
-		}
-	}
-}
-
-static void write_planned(struct transfer *x)
-{
-	if (x->plan.passed_over && in_window(x->worker, x->worker->now_ns))
-		count_add(x->worker, COUNT_PASSED_OVER, x->plan.passed_over);
-	x->state = TRANSFER_STEPS;
-	plan_pump(x);
-}
-
-/* Place the entry. Return: does the transfer go on (now or after a wait)? If not, it is the caller's to free. */
-static bool write_place(struct transfer *x)
-{
-	struct worker *w = x->worker;
-	memset(&x->plan, 0, sizeof(x->plan));
-	x->plan.wake = transfer_wake;
-	x->plan.owner = x;
-	bool is_counted = in_window(w, w->now_ns);
-	x->state = TRANSFER_PLACE_WAIT;
-	switch (cache_write_begin(w->run->setup.cache, x->key, x->payload_bytes, &x->plan)) {
-	case CACHE_WRITE_PLANNED:
-		write_planned(x);
-		return true;
-	case CACHE_WRITE_JOINED:
-		if (is_counted)
-			count_add(w, COUNT_JOINED_WRITES, 1);
-		return true;
-	case CACHE_WRITE_WAITING:
-		return true;
-	case CACHE_WRITE_RESIDENT:
-		if (is_counted)
-			count_add(w, COUNT_RESIDENT_WRITES, 1);
-		return false;
-	case CACHE_WRITE_TOO_LARGE:
-		if (is_counted)
-			count_add(w, COUNT_REFUSED_TOO_LARGE, 1);
-		return false;
-	case CACHE_WRITE_FULL:
-		error_log_add(w->run->setup.errors, "cache index: full",
-			      "more live entries than were reserved for: the entry was not stored");
-		return false;
-	case CACHE_WRITE_EMPTY:
-	case CACHE_WRITE_FAILED:
-		return false;
-	}
-	return false;
-}
-
-enum start_outcome transfer_write(struct worker *w, struct task *t, uint64_t key,
-				  uint64_t payload_bytes, enum transfer_purpose purpose)
-{
-	struct transfer *x = transfer_new(w, TRANSFER_WRITE, t, purpose);
-	x->key = key;
-	x->payload_bytes = payload_bytes;
-	x->stored_bytes = tier_stored_bytes(payload_bytes);
-	x->state = TRANSFER_PERMIT;
-	if (!permit_take(x))
-		return START_ISSUED;
-	if (write_place(x))
-		return START_ISSUED;
-	permit_give(x);
-	transfer_free(x);
-	return START_NONE;
-}
-
-void transfer_wake(struct cache_plan *plan)
-{
-	worker_post(plan->owner);
-}
-
-void transfer_poke(struct transfer *x)
-{
-	if (x->state == TRANSFER_PERMIT) {
-		if (!write_place(x))
-			write_leave(x, false);
-	} else if (x->state == TRANSFER_STEPS) {
-		if (!list_linked(&x->node))
-			plan_pump(x);
-	} else if (x->state == TRANSFER_PLACE_WAIT) {
-		if (x->plan.outcome == CACHE_WRITE_PLANNED)
-			write_planned(x);
-		else
-			write_leave(x, false); /* the writer it joined is done */
-	}
 }
 
 static void transfer_activate(struct worker *w, struct transfer *x)
 {
 	w->ops_active++;
 	if (x->kind == TRANSFER_WRITE) {
-		if (tier_is_whole(w, target_tier(x))) {
-			x->target = object_of(&x->plan.target);
+		if (tier_is_whole(w, transfer_target_tier(x))) {
+			x->target = transfer_object(&x->plan.target);
 			whole_write(x);
 		} else {
 			target_create(x);
 		}
-	} else if (tier_is_whole(w, source_tier(x))) {
-		control_submit(x, source_tier(x), TIER_READ, &x->source, TRANSFER_DATA);
+	} else if (tier_is_whole(w, transfer_source_tier(x))) {
+		control_submit(x, transfer_source_tier(x), TIER_READ, &x->source, TRANSFER_DATA);
 	} else {
-		control_submit(x, source_tier(x), TIER_OPEN, &x->source, TRANSFER_OPEN);
+		control_submit(x, transfer_source_tier(x), TIER_OPEN, &x->source, TRANSFER_OPEN);
 	}
 }
 
 /* ---- the loop's two halves ---- */
 
-/* Dirty pages are bounded: a buffered write that meets the bound flushes its own before it goes on. */
-static bool is_dirty_blocked(const struct worker *w, const struct transfer *x)
-{
-	bool writes_later = x->kind == TRANSFER_READ ||
-			    !(tier_of(w, target_tier(x))->caps & TIER_CAP_COMMIT_COUNTS);
-	return !writes_later && w->dirty_bytes >= w->dirty_max_bytes;
-}
-
-static bool chunks_pump(struct worker *w)
-{
-	bool moved = false;
-	struct list blocked;
-	list_init(&blocked);
-	while (!list_empty(&w->chunks_free) && !list_empty(&w->active)) {
-		struct transfer *x = list_entry(list_pop_front(&w->active), struct transfer, node);
-		if (is_dirty_blocked(w, x)) {
-			if (x->dirty_bytes) {
-				x->wants_sync = true;
-				data_continue(x);
-			} else {
-				list_push_back(&blocked, &x->node);
-			}
-			continue;
-		}
-		chunk_submit(w, x);
-		moved = true;
-		if (x->next_offset < x->stored_bytes)
-			list_push_back(&w->active, &x->node);
-	}
-	list_splice_back(&w->active, &blocked);
-	return moved;
-}
-
 bool transfers_pump(struct worker *w)
 {
-	bool moved = false;
-	while (!list_empty(&w->planning) && room_has_slot(w)) {
-		plan_pump(list_entry(list_pop_front(&w->planning), struct transfer, node));
-		moved = true;
-	}
+	bool moved = places_pump(w);
 	while (w->ops_active < w->ops_max && !list_empty(&w->ready)) {
 		transfer_activate(w, list_entry(list_pop_front(&w->ready), struct transfer, node));
 		moved = true;
@@ -857,7 +538,7 @@ bool transfers_poll(struct worker *w)
 		w->tier_outstanding[tier] -= n;
 		for (unsigned i = 0; i < n; i++) {
 			if (done[i]->owner)
-				chunk_done(w, done[i]->owner, tier);
+				chunk_ended(w, done[i]->owner, tier);
 			else
 				control_done(container_of(done[i], struct transfer, control), tier);
 		}
@@ -871,7 +552,7 @@ static bool is_whole_in_flight(const struct transfer *x)
 {
 	const struct worker *w = x->worker;
 	if (x->state == TRANSFER_DATA)
-		return x->kind != TRANSFER_WRITE && tier_is_whole(w, source_tier(x));
+		return x->kind != TRANSFER_WRITE && tier_is_whole(w, transfer_source_tier(x));
 	return x->state == TRANSFER_COMMIT && x->control.kind == TIER_WRITE;
 }
 
@@ -882,7 +563,7 @@ void transfers_account_whole(struct worker *w)
 		if (!is_whole_in_flight(x) || x->control.end_ns <= x->control.begin_ns)
 			continue;
 		account_whole(x, &x->control,
-			      x->state == TRANSFER_DATA ? source_tier(x) : target_tier(x));
+			      x->state == TRANSFER_DATA ? transfer_source_tier(x) : transfer_target_tier(x));
 	}
 }
 

@@ -19,10 +19,11 @@ engine_setup() {
 	# A run of a second over a working set that is larger than its storage tier.
 	SMALL=(--model tiny-1b --num-users 12 --generation-mode none --gpu-mem-gb 0 --cpu-mem-gb 0
 		--storage-capacity-gb 1 --duration 1 --seed 42 --cache-dir "$W/cache" --output "$R")
-	# Entries of 1.5 to 12 MiB instead of up to 600.
+	# Entries of 1.5 to 12 MiB instead of up to 600, and a run that takes as long as the machine needs for some of them.
 	printf 'user_templates:\n' >"$T/small.yaml"
 	printf '  %s:\n    context_range: [64, 512]\n' chatbot coding document >>"$T/small.yaml"
 	SMALL_ENTRIES=(--config "$T/small.yaml")
+	SOME=("${SMALL[@]}" "${SMALL_ENTRIES[@]}" --duration 60 --max-requests 20)
 	# No I/O and no waiting, for tests of what is around the run.
 	VIRTUAL=(--simulate --model tiny-1b --num-users 10 --duration 5 --seed 42 --output "$R")
 }
@@ -118,7 +119,8 @@ result() {
 listing() {
 	local format='%P %y %s %T@\n'
 	[ -z "$NAMES_ONLY" ] || format='%P %y\n'
-	find "$W" -printf "$format" | sort
+	# A sanitized program makes files of its own in TMPDIR, and removes them.
+	find "$W" -path "$W/tmp" -printf '%P %y\n' -o -printf "$format" | sort
 }
 
 # A run that must be refused with this exit code, with one message that holds all the texts before "--", creating nothing.

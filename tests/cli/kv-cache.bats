@@ -322,12 +322,10 @@ bad_values() {
 }
 
 @test "files stay without --cleanup, and the next run removes them" {
-	local first
-	expect 0 "$KV" "${SMALL[@]}"
-	first="$(find cache/kvcache.d -name 'kvc-*.npy' -printf '%f %i\n')"
-	[ -n "$first" ]
+	expect 0 "$KV" "${SOME[@]}"
+	compgen -G "cache/kvcache.d/kvc-*.npy"
 	touch cache/kvcache.d/mine.npy
-	expect 0 "$KV" "${SMALL[@]}" --cleanup --seed 7
+	expect 0 "$KV" "${SOME[@]}" --cleanup --seed 7
 	[ "$(find cache -mindepth 1 | sort)" = $'cache/kvcache.d\ncache/kvcache.d/mine.npy' ]
 }
 
@@ -387,7 +385,9 @@ bad_values() {
 	start "$KV" "${SMALL[@]}" --duration 60 --cache-dir "$W/disk" --storage-capacity-gb 0.4
 	until_true compgen -G "$W/disk/kvcache.d/kvc-*.npy"
 	# Nothing in flight can end, so the first signal has to wait.
+	sleep 0.3
 	fsfreeze -f "$W/disk"
+	sleep 0.3
 	kill -INT "$P"
 	until_true grep -q "interrupted: closing the window" "$ERR"
 	sleep 0.8 # sooner it would count as the first one, told twice
@@ -409,7 +409,7 @@ bad_values() {
 	[ ! -e "$R" ]
 	touch -d '1 hour ago' cache/kvcache.d/kvc-*
 	touch "$T/now"
-	expect 0 "$KV" "${SMALL[@]}" --seed 7
+	expect 0 "$KV" "${SOME[@]}" --seed 7
 	[ -z "$(find cache/kvcache.d -type f ! -newer "$T/now")" ]
 	check_arrays cache/kvcache.d 1
 	result '.valid and .errors.total == 0'
@@ -493,7 +493,7 @@ fill_during_run() {
 # ---- the run ----
 
 @test "--max-requests ends the window" {
-	expect 0 "$KV" "${SMALL[@]}" --duration 60 --max-requests 5
+	expect 0 "$KV" "${SOME[@]}" --max-requests 5
 	result '.requests_completed >= 5 and .measured.window_s < 60 and .state == "complete"'
 	expect 0 "$KV" "${VIRTUAL[@]}" --duration 3600 --max-requests 5
 	result '.requests_completed == 5'
@@ -580,7 +580,7 @@ wanted_paths() {
 
 @test "the result holds every promised field, and every parameter with value and source" {
 	local missing
-	expect 0 "$KV" "${SMALL[@]}" --duration 2
+	expect 0 "$KV" "${SOME[@]}"
 	wanted_paths >"$T/wanted"
 	[ "$(wc -l <"$T/wanted")" -gt 250 ]
 	missing="$(jq -r --rawfile wanted "$T/wanted" \
@@ -628,9 +628,9 @@ json.load(open(sys.argv[1]), parse_constant=no)'
 
 @test "latency lists only with --raw-samples" {
 	local lists='["end_to_end_latencies", "storage_latencies", "generation_latencies", "prefill_latencies", "decode_latencies"]'
-	expect 0 "$KV" "${SMALL[@]}" --duration 2
+	expect 0 "$KV" "${SOME[@]}"
 	result --argjson lists "$lists" '. as $r | $lists | all(. as $name | $r | has($name) | not)'
-	expect 0 "$KV" "${SMALL[@]}" --duration 2 --raw-samples
+	expect 0 "$KV" "${SOME[@]}" --raw-samples
 	result --argjson lists "$lists" '. as $r | $lists | all(. as $name | $r[$name] | type == "array")'
 	result '.requests_completed > 0 and (.end_to_end_latencies | length) == .requests_completed'
 	# Seconds there, milliseconds in the summary; the same requests.

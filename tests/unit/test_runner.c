@@ -785,42 +785,62 @@ static void test_saturated_model_gives_its_bandwidth(void **state)
 	}
 }
 
-/* One user, one size: 1000 tokens are 131,072,000 bytes. */
+/* 1000 tokens are 131,072,000 bytes; a seventh of that in ns, rounded up, and the latency. */
+static const uint64_t entry_ns[DIRECTIONS] = {
+	[DIR_READ] = 18724572 + 80000, [DIR_WRITE] = 26214400 + 80000};
+
+static void known_device_run(struct rig *g, const char *options)
+{
+	char all[256];
+	snprintf(
+		all, sizeof(all),
+		"--simulate --duration 100 --generation-mode none --disable-multi-turn --disable-prefix-caching " MODEL_7_5
+		"%s",
+		options);
+	rig_new(g, all, "workload:\n  arrival: closed\n" FIXED_DRAWS FIXED_USERS(1000, 64, 0.5));
+	rig_model(g, TIER_STORAGE, 4096 * GIB);
+	rig_run(g);
+	for (int d = 0; d < DIRECTIONS; d++) {
+		const struct hist *device = hist(g, HIST_TIER(TIER_STORAGE, d, PART_DEVICE));
+		assert_true(device->count > 100);
+		assert_int_equal(device->min_ns, entry_ns[d]);
+		assert_int_equal(device->max_ns, entry_ns[d]);
+		double p50 = hist_percentile_ns(device, 50);
+		assert_true(p50 > (double)entry_ns[d] * 0.999 && p50 < (double)entry_ns[d] * 1.001);
+	}
+}
+
+/* One user alone. A request is one write, a probe and 64 / 32 reads, one after the other. */
 static void test_idle_model_gives_its_latency(void **state)
 {
 	struct rig g = {0};
 	(void)state;
-	rig_new(&g,
-		"--simulate --num-users 1 --duration 100 --generation-mode none --request-parallel 1 "
-		"--disable-multi-turn --disable-prefix-caching " MODEL_7_5,
-		"workload:\n  arrival: closed\n" FIXED_DRAWS FIXED_USERS(1000, 64, 0.5));
-	rig_model(&g, TIER_STORAGE, 4096 * GIB);
-	rig_run(&g);
-
-	static const uint64_t expected[DIRECTIONS] = {
-		[DIR_READ] = 18724572 + 80000, /* 131,072,000 / 7, rounded up, and the latency */
-		[DIR_WRITE] = 26214400 + 80000,
-	};
-	for (int d = 0; d < DIRECTIONS; d++) {
-		const struct hist *device = hist(&g, HIST_TIER(TIER_STORAGE, d, PART_DEVICE));
-		assert_true(device->count > 100);
-		assert_int_equal(device->min_ns, expected[d]);
-		assert_int_equal(device->max_ns, expected[d]);
-		double p50 = hist_percentile_ns(device, 50);
-		assert_true(p50 > (double)expected[d] * 0.999 && p50 < (double)expected[d] * 1.001);
-		assert_int_equal(hist(&g, HIST_TIER(TIER_STORAGE, d, PART_HOST))->max_ns, 0);
-	}
-	/* A request: one write, a probe and 64 / 32 reads, nobody before it. */
-	uint64_t service = expected[DIR_WRITE] + 3 * expected[DIR_READ];
+	known_device_run(&g, "--num-users 1");
+	uint64_t service = entry_ns[DIR_WRITE] + 3 * entry_ns[DIR_READ];
+	assert_int_equal(hist(&g, HIST_TIER(TIER_STORAGE, DIR_READ, PART_HOST))->max_ns, 0);
+	assert_int_equal(hist(&g, HIST_TIER(TIER_STORAGE, DIR_WRITE, PART_HOST))->max_ns, 0);
 	assert_int_equal(hist(&g, HIST_QUEUE_WAIT)->max_ns, 0);
 	assert_int_equal(hist(&g, HIST_SERVICE)->min_ns, service);
 	assert_int_equal(hist(&g, HIST_SERVICE)->max_ns, service);
 	assert_int_equal(hist(&g, HIST_REQUEST_STORAGE)->max_ns, service);
-	assert_int_equal(hist(&g, HIST_DECODE)->max_ns, 3 * expected[DIR_READ]);
-	assert_int_equal(hist(&g, HIST_PREFILL)->max_ns, expected[DIR_WRITE]);
+	assert_int_equal(hist(&g, HIST_DECODE)->max_ns, 3 * entry_ns[DIR_READ]);
+	assert_int_equal(hist(&g, HIST_PREFILL)->max_ns, entry_ns[DIR_WRITE]);
 	/* The n-th one ends after n think times and n services. */
 	assert_int_equal(counter(&g, COUNT_REQUESTS_COMPLETED),
 			 100 * NS_PER_S / (500000000 + service));
+	rig_release(&g);
+}
+
+/* Many users and one operation at a time: the device is as fast as ever, the waiting is the host's. */
+static void test_waiting_for_a_slot_is_the_hosts(void **state)
+{
+	struct rig g = {0};
+	(void)state;
+	known_device_run(&g, "--num-users 20 --ops-in-flight 1");
+	assert_true(hist(&g, HIST_TIER(TIER_STORAGE, DIR_READ, PART_HOST))->max_ns >
+		    entry_ns[DIR_READ]);
+	assert_true(hist(&g, HIST_TIER(TIER_STORAGE, DIR_WRITE, PART_HOST))->max_ns >
+		    entry_ns[DIR_READ]);
 	rig_release(&g);
 }
 
@@ -1313,7 +1333,7 @@ static void make_rows(struct trace_row *rows, size_t count)
 	}
 }
 
-enum { TRACE_ROWS = 400 };
+enum { TRACE_ROWS = 300 };
 
 static struct trace_row *rows_new(void)
 {
@@ -1466,6 +1486,29 @@ static void test_trace_backlog(void **state)
 	free(rows);
 }
 
+/* --request-parallel bounds the entries of one request in flight. */
+static void test_request_parallel(void **state)
+{
+	struct trace_row *rows = rows_new();
+	(void)state;
+	for (uint32_t parallel = 1; parallel <= 3; parallel++) {
+		struct rig g = {0};
+		char options[256];
+		write_rows(g.trace, rows, TRACE_ROWS);
+		snprintf(options, sizeof(options),
+			 "--simulate " TRACE_OPTIONS
+			 "--trace-speedup 0 --num-users 1 --request-parallel %u",
+			 parallel);
+		rig_new(&g, options, NULL);
+		struct fake_tier *f = rig_fake(&g, TIER_STORAGE, TIER_CAP_WHOLE, 1024 * GIB);
+		f->delay_ns = 1000000;
+		rig_run(&g);
+		assert_int_equal(f->ops_max, parallel);
+		rig_release(&g);
+	}
+	free(rows);
+}
+
 /* ---- --max-concurrent-allocs ---- */
 
 static void test_max_concurrent_allocs(void **state)
@@ -1519,7 +1562,7 @@ static void error_rig(struct rig *g, struct fake_tier *f[2], const struct trace_
 		 options);
 	rig_new(g, all, NULL);
 	f[0] = rig_fake(g, TIER_CPU, 0, 40 * BLOCK_BYTES);
-	f[1] = rig_fake(g, TIER_STORAGE, 0, 250 * BLOCK_BYTES);
+	f[1] = rig_fake(g, TIER_STORAGE, TIER_CAP_COMMIT_COUNTS, 250 * BLOCK_BYTES);
 	for (int i = 0; i < 2; i++) {
 		f[i]->delay_ns = g->setup.is_virtual ? 0 : 100000;
 		f[i]->has_random_delay = true;
@@ -1597,11 +1640,17 @@ static void test_everything_fails(void **state)
 		struct fake_tier *f[2];
 		error_rig(&g, f, rows, i % 2 ? "--workers 2" : "--simulate");
 		f[0]->fail_ppm[kinds[i]] = f[1]->fail_ppm[kinds[i]] = PPM;
+		f[0]->fail_ppm[TIER_ABORT] = f[1]->fail_ppm[TIER_ABORT] = PPM;
 		rig_run(&g);
 		assert_int_equal(counter(&g, COUNT_REQUESTS_COMPLETED), TRACE_ROWS);
 		assert_int_equal(counter(&g, COUNT_READ_OPS), 0);
-		if (kinds[i] != TIER_READ)
+		if (kinds[i] != TIER_READ) {
 			assert_int_equal(counter(&g, COUNT_WRITE_OPS), 0);
+			/* Nothing is left behind, and what cannot be removed is not a second error. */
+			assert_int_equal(g.errors.total,
+					 f[0]->failed[TIER_ABORT] + f[1]->failed[TIER_ABORT]);
+			assert_int_equal(f[0]->live + f[1]->live, 0);
+		}
 		assert_int_equal(tier_sum(&g, DIR_READ), 0);
 		assert_true(g.errors.total > TRACE_ROWS);
 		check_pools_full(&g);
@@ -1938,6 +1987,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_saturated_model_gives_its_bandwidth),
 		cmocka_unit_test(test_idle_model_gives_its_latency),
+		cmocka_unit_test(test_waiting_for_a_slot_is_the_hosts),
 		cmocka_unit_test(test_bytes_are_shared_at_the_edges),
 		cmocka_unit_test(test_max_requests),
 		cmocka_unit_test(test_counts_follow_from_the_workload),
@@ -1950,6 +2000,7 @@ int main(void)
 		cmocka_unit_test(test_trace_longest_prefix),
 		cmocka_unit_test(test_trace_in_service_bound),
 		cmocka_unit_test(test_trace_backlog),
+		cmocka_unit_test(test_request_parallel),
 		cmocka_unit_test(test_max_concurrent_allocs),
 		cmocka_unit_test(test_each_operation_may_fail),
 		cmocka_unit_test(test_everything_fails),

@@ -1,0 +1,44 @@
+// SPDX-License-Identifier: Apache-2.0
+/* --max-concurrent-allocs: a counting semaphore that hands over in order, by mail instead of by waking threads. */
+#include "runner/internal.h"
+
+void permits_init(struct permits *p, int64_t count)
+{
+	*p = (struct permits){.free = count, .is_limited = count > 0};
+	pthread_mutex_init(&p->lock, NULL);
+	list_init(&p->waiting);
+}
+
+bool permit_take(struct transfer *x)
+{
+	struct permits *p = &x->worker->run->permits;
+	if (!p->is_limited)
+		return true;
+	pthread_mutex_lock(&p->lock);
+	bool taken = p->free > 0;
+	if (taken)
+		p->free--;
+	else
+		list_push_back(&p->waiting, &x->permit_node);
+	x->has_permit = taken;
+	pthread_mutex_unlock(&p->lock);
+	return taken;
+}
+
+void permit_give(struct transfer *x)
+{
+	struct permits *p = &x->worker->run->permits;
+	if (!p->is_limited)
+		return;
+	pthread_mutex_lock(&p->lock);
+	x->has_permit = false;
+	struct list *node = list_pop_front(&p->waiting);
+	struct transfer *next = node ? list_entry(node, struct transfer, permit_node) : NULL;
+	if (next)
+		next->has_permit = true;
+	else
+		p->free++;
+	pthread_mutex_unlock(&p->lock);
+	if (next)
+		worker_post(next);
+}
