@@ -63,7 +63,7 @@ export TSAN_OPTIONS=halt_on_error=1
 
 suite check -Dbuildtype=debugoptimized -- --suite style --suite unit --suite golden --suite cli --suite disk
 suite asan -Dbuildtype=debugoptimized -Db_sanitize=address,undefined -Db_lundef=false -- --suite unit --suite golden --suite cli -t 5
-suite tsan -Dbuildtype=debugoptimized -Db_sanitize=thread -Db_lundef=false -- --suite unit --suite disk-short -t 5
+suite tsan -Dbuildtype=debugoptimized -Db_sanitize=thread -Db_lundef=false -- --suite unit --suite golden -t 5
 
 echo "== fuzz"
 tools/fuzz.sh 60

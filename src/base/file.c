@@ -48,6 +48,10 @@ static int write_all(int fd, const char *data, size_t len)
 
 int file_write_atomic(const char *path, const char *data, size_t len)
 {
+	/* A rename would put a file in the place of a device such as /dev/null, or fail on a directory. */
+	struct stat st;
+	if (!stat(path, &st) && !S_ISREG(st.st_mode))
+		return S_ISDIR(st.st_mode) ? -EISDIR : -EINVAL;
 	CLEANUP_STR struct str tmp = {0};
 	str_addf(&tmp, "%s.tmp.%d", path, (int)getpid());
 	if (tmp.rc)

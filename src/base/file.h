@@ -23,7 +23,8 @@ int file_read(const char *path, size_t max, struct str *ret);
 
 /**
  * file_write_atomic() - replace @path by @data: written to a temporary name beside it, fsynced, renamed
- * Return: 0 or -errno; on failure the old file is untouched and no temporary one stays.
+ * Return: 0; -EISDIR or -EINVAL when something that is no regular file is there; or -errno. On failure the old file is
+ * untouched and no temporary one stays.
  */
 int file_write_atomic(const char *path, const char *data, size_t len);
 

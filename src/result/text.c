@@ -321,7 +321,7 @@ static void overall_section(struct str *out, const struct run_result *r)
 	heading(out, "OVERALL PERFORMANCE");
 	row(out, "requests completed", "%llu", U64(count(r, COUNT_REQUESTS_COMPLETED)));
 	row(out, "tokens generated", "%llu", U64(count(r, COUNT_TOKENS_GENERATED)));
-	row(out, "time in storage I/O", "%s s, summed over requests", some(io_s).s);
+	row(out, "time in storage I/O", io_s > 0 ? "%s s, summed over requests" : "%s", some(io_s).s);
 	row(out, "tokens per s of that time", "%s", some(ratio(tokens, io_s)).s);
 }
 

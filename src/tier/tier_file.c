@@ -439,8 +439,10 @@ int tier_file_clean(int dirfd, uint64_t *removed)
 	int rc = 0;
 	struct dirent *e;
 	for (errno = 0; (e = readdir(dir)); errno = 0) {
-		if (!key_is_own_file(e->d_name))
-			continue;
+		struct stat st;
+		if (!key_is_own_file(e->d_name) || fstatat(dirfd, e->d_name, &st, AT_SYMLINK_NOFOLLOW) ||
+		    !S_ISREG(st.st_mode))
+			continue; /* a directory or a link of such a name was made by somebody else */
 		if (!unlinkat(dirfd, e->d_name, 0))
 			count++;
 		else if (!rc)

@@ -29,13 +29,18 @@ engine_setup() {
 }
 
 engine_teardown() {
-	local p m
+	local p m i
 	for p in "${STARTED[@]}"; do
 		kill -KILL "$p" 2>/dev/null && wait "$p" 2>/dev/null
 	done
 	cd /
+	# The kernel closes files of an io_uring a moment after their process has ended.
 	for m in "${MOUNTED[@]}"; do
-		umount "$m"
+		for ((i = 0; i < 40; i++)); do
+			umount "$m" 2>/dev/null && break
+			sleep 0.05
+		done
+		! mountpoint -q "$m" || umount -l "$m"
 	done
 	rm -rf "$T"
 }

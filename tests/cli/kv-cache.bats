@@ -382,9 +382,11 @@ bad_values() {
 @test "a second signal leaves at once, without a result" {
 	command -v fsfreeze >/dev/null || skip "fsfreeze is missing"
 	mount_ext4 "$W/disk" 700
-	start "$KV" "${SMALL[@]}" --duration 60 --cache-dir "$W/disk" --storage-capacity-gb 0.4
+	# Requests that only write: on a frozen file system none of them can end, so the first signal has to wait.
+	printf 'workload:\n  prefill_only_tokens: 1\n' > "$W/writes.yaml"
+	start "$KV" "${SMALL[@]}" --duration 60 --cache-dir "$W/disk" --storage-capacity-gb 0.4 \
+		--config "$W/writes.yaml" --disable-multi-turn --disable-prefix-caching
 	until_true compgen -G "$W/disk/kvcache.d/kvc-*.npy"
-	# Nothing in flight can end, so the first signal has to wait.
 	sleep 0.3
 	fsfreeze -f "$W/disk"
 	sleep 0.3

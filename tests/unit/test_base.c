@@ -151,6 +151,8 @@ static void files_are_replaced_whole(void **state)
 	assert_string_equal(str_text(&text), "second");
 	assert_int_equal(file_read(path, 3, &text), -EFBIG);
 	assert_int_equal(dir_make(path), -ENOTDIR);
+	assert_int_equal(file_write_atomic(parent, "x", 1), -EISDIR);
+	assert_int_equal(file_write_atomic("/dev/null", "x", 1), -EINVAL);
 	str_release(&text);
 	unlink(path);
 	assert_int_equal(rmdir(parent), 0); /* empty: no temporary file stayed */

@@ -471,7 +471,12 @@ static void test_clean(void **state)
 		struct tier_object obj = entry(f, key_turn(i, 1, 1), 1);
 		assert_int_equal(store(f, &obj), 0);
 	}
+	/* Names like ours, but made by somebody else: we make regular files only. */
+	assert_int_equal(mkdirat(f->dirfd, "kvc-b7-g1.npy", 0700), 0);
+	assert_int_equal(symlinkat("nowhere", f->dirfd, "kvc-b8-g1.npy"), 0);
 	assert_int_equal(tier_file_clean(f->dirfd, NULL), 0);
+	assert_int_equal(unlinkat(f->dirfd, "kvc-b7-g1.npy", AT_REMOVEDIR), 0);
+	assert_int_equal(unlinkat(f->dirfd, "kvc-b8-g1.npy", 0), 0);
 	assert_int_equal(files_in(f->dirfd), ARRAY_LEN(foreign));
 	touch(f, "kvc-b1-g1.npy");
 	uint64_t removed = 0;
