@@ -1,7 +1,7 @@
 # The commands a person types; Meson does the work. Everything is built below build/.
 BUILD := build/release
 
-.PHONY: all demo check bench fuzz install clean
+.PHONY: all demo check bench fuzz soak install clean
 
 all: $(BUILD)/build.ninja
 	@ninja -C $(BUILD) --quiet
@@ -27,6 +27,11 @@ fuzz:
 # The cache index and the virtual clock at full size; `make check` runs a tenth.
 bench: all
 	@tools/bench.sh $(BUILD) 10
+
+# Ten minutes of evictions at every tier with memory and open files watched, and 50 SIGINTs; `make check` runs a tenth.
+soak: all
+	@tools/install-packages build test
+	@tools/soak.sh $(BUILD) 500 50
 
 install: all
 	@meson install -C $(BUILD) --no-rebuild

@@ -1,6 +1,6 @@
 #!/bin/sh
-# Every test: style, units, golden runs, command line and disk; units and golden runs again under ASan+UBSan and TSan; a
-# tenth of the fuzzing and of the benchmarks. Ends with one line "N passed, N failed".
+# Every test: style, units, golden runs, command line and disk; the same again under ASan+UBSan and (but for the command line)
+# TSan; a tenth of the fuzzing, of the benchmarks and of the soak. Ends with one line "N passed, N failed".
 set -u
 cd "$(dirname "$0")/.." || exit 1
 passed=0 failed=0 skipped=0
@@ -62,8 +62,8 @@ export UBSAN_OPTIONS=print_stacktrace=1:halt_on_error=1
 export TSAN_OPTIONS=halt_on_error=1
 
 suite check -Dbuildtype=debugoptimized -- --suite style --suite unit --suite golden --suite cli --suite disk
-suite asan -Dbuildtype=debugoptimized -Db_sanitize=address,undefined -Db_lundef=false -- --suite unit --suite golden --suite cli -t 5
-suite tsan -Dbuildtype=debugoptimized -Db_sanitize=thread -Db_lundef=false -- --suite unit --suite golden -t 5
+suite asan -Dbuildtype=debugoptimized -Db_sanitize=address,undefined -Db_lundef=false -- --suite unit --suite golden --suite cli --suite disk -t 5
+suite tsan -Dbuildtype=debugoptimized -Db_sanitize=thread -Db_lundef=false -- --suite unit --suite golden --suite disk -t 5
 
 echo "== fuzz"
 tools/fuzz.sh 60
@@ -72,6 +72,10 @@ count "fuzz: one minute over all parsers" $?
 echo "== bench"
 make -s all && tools/bench.sh build/release 1
 count "bench: one tenth" $?
+
+echo "== soak"
+tools/soak.sh build/release 50 5
+count "soak: one tenth" $?
 
 if [ -n "$failures" ]; then
 	printf '\nFailed:%s\n' "$failures"

@@ -72,6 +72,7 @@ int cache_new(const struct cache_setup *setup, struct cache **ret)
 		return -ENOMEM;
 
 	pthread_mutex_init(&c->lock, NULL);
+	c->is_private = setup->is_private;
 	list_init(&c->fifo);
 	c->level_count = setup->tier_count;
 	for (unsigned t = 0; t < setup->tier_count; t++)
@@ -117,9 +118,9 @@ struct cache_usage cache_usage(struct cache *c, unsigned tier)
 {
 	const struct level *l = &c->level[tier];
 
-	pthread_mutex_lock(&c->lock);
+	cache_lock(c);
 	struct cache_usage usage = {l->entries, l->used, l->tier.limit_bytes};
-	pthread_mutex_unlock(&c->lock);
+	cache_unlock(c);
 	return usage;
 }
 
@@ -184,7 +185,7 @@ enum cache_lookup cache_read_begin(struct cache *c, uint64_t key, struct cache_r
 {
 	enum cache_lookup found = CACHE_MISS;
 
-	pthread_mutex_lock(&c->lock);
+	cache_lock(c);
 	struct entry *e = index_find(c, key);
 	if (e && (e->state == ENTRY_WAITING || e->state == ENTRY_WRITING)) {
 		found = CACHE_MISS_IN_FLIGHT;
@@ -196,7 +197,7 @@ enum cache_lookup cache_read_begin(struct cache *c, uint64_t key, struct cache_r
 		ret->is_shared = e->pins || e->state == ENTRY_COPYING;
 		e->pins++;
 	}
-	pthread_mutex_unlock(&c->lock);
+	cache_unlock(c);
 	return found;
 }
 
@@ -234,7 +235,7 @@ enum cache_duty cache_read_end(struct cache *c, const struct cache_ref *ref, boo
 {
 	enum cache_duty duty = CACHE_NONE;
 
-	pthread_mutex_lock(&c->lock);
+	cache_lock(c);
 	struct entry *e = entry_at(c, ref->entry);
 	assert(e->generation == ref->generation);
 	if (!is_ok)
@@ -244,7 +245,7 @@ enum cache_duty cache_read_end(struct cache *c, const struct cache_ref *ref, boo
 		*ret = *ref;
 	}
 	plan_retry_waiting(c);
-	pthread_mutex_unlock(&c->lock);
+	cache_unlock(c);
 	return duty;
 }
 
@@ -321,10 +322,10 @@ static enum cache_write write_begin(struct cache *c, uint64_t key, uint64_t payl
 enum cache_write cache_write_begin(struct cache *c, uint64_t key, uint64_t payload_bytes,
 				   struct cache_plan *plan)
 {
-	pthread_mutex_lock(&c->lock);
+	cache_lock(c);
 	enum cache_write outcome = write_begin(c, key, payload_bytes, plan);
 	plan->outcome = outcome;
-	pthread_mutex_unlock(&c->lock);
+	cache_unlock(c);
 	return outcome;
 }
 
@@ -347,7 +348,7 @@ static void entry_discard(struct cache *c, struct entry *e)
 
 void cache_write_done(struct cache *c, struct cache_plan *plan, uint64_t location, bool is_ok)
 {
-	pthread_mutex_lock(&c->lock);
+	cache_lock(c);
 	struct entry *e = entry_at(c, plan->target.entry);
 	struct level *l = &c->level[e->tier];
 	assert(e->state == ENTRY_WRITING && plan_can_advance(c, plan));
@@ -363,12 +364,12 @@ void cache_write_done(struct cache *c, struct cache_plan *plan, uint64_t locatio
 	}
 	plan_end_joiners(plan, is_ok ? CACHE_WRITE_RESIDENT : CACHE_WRITE_FAILED);
 	plan_retry_waiting(c);
-	pthread_mutex_unlock(&c->lock);
+	cache_unlock(c);
 }
 
 bool cache_cancel(struct cache *c, struct cache_plan *plan)
 {
-	pthread_mutex_lock(&c->lock);
+	cache_lock(c);
 	bool is_waiting = plan->outcome == CACHE_WRITE_WAITING;
 	bool is_withdrawn = is_waiting || plan->outcome == CACHE_WRITE_JOINED;
 	if (is_withdrawn) {
@@ -380,7 +381,7 @@ bool cache_cancel(struct cache *c, struct cache_plan *plan)
 		plan_end_joiners(plan, CACHE_WRITE_FAILED);
 		plan_retry_waiting(c);
 	}
-	pthread_mutex_unlock(&c->lock);
+	cache_unlock(c);
 	return is_withdrawn;
 }
 
@@ -419,7 +420,7 @@ enum cache_duty cache_step_done(struct cache *c, const struct cache_step *step, 
 {
 	enum cache_duty duty = CACHE_NONE;
 
-	pthread_mutex_lock(&c->lock);
+	cache_lock(c);
 	struct entry *e = entry_at(c, step->source.entry);
 	assert(e->state == ENTRY_COPYING && e->generation == step->source.generation);
 	uint32_t readers = e->pins;
@@ -432,7 +433,7 @@ enum cache_duty cache_step_done(struct cache *c, const struct cache_step *step, 
 		*ret = step->source;
 	}
 	plan_retry_waiting(c);
-	pthread_mutex_unlock(&c->lock);
+	cache_unlock(c);
 	return duty;
 }
 
@@ -453,7 +454,7 @@ enum cache_duty cache_freed(struct cache *c, const struct cache_ref *ref, struct
 {
 	enum cache_duty duty = CACHE_NONE;
 
-	pthread_mutex_lock(&c->lock);
+	cache_lock(c);
 	struct entry *e = entry_at(c, ref->entry);
 	struct level *l = &c->level[ref->tier];
 	uint64_t bytes = footprint(l, e->payload_bytes);
@@ -468,6 +469,6 @@ enum cache_duty cache_freed(struct cache *c, const struct cache_ref *ref, struct
 		*ret = entry_ref(c, e);
 	}
 	plan_retry_waiting(c);
-	pthread_mutex_unlock(&c->lock);
+	cache_unlock(c);
 	return duty;
 }

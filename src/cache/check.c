@@ -181,9 +181,9 @@ static const char *check_all(const struct cache *c)
 
 int cache_check(struct cache *c, const char **why)
 {
-	pthread_mutex_lock(&c->lock);
+	cache_lock(c);
 	const char *violation = check_all(c);
-	pthread_mutex_unlock(&c->lock);
+	cache_unlock(c);
 	if (!violation)
 		return 0;
 	*why = violation;

@@ -69,6 +69,7 @@ struct level {
 
 struct cache {
 	pthread_mutex_t lock;
+	bool is_private; /* one thread only: no lock is taken */
 	struct level level[TIER_CLASSES];
 	unsigned level_count;
 	struct list fifo; /* plans that wait for the last tier */
@@ -149,3 +150,15 @@ void plan_victim_gone(struct cache *c, struct entry *e);
 void level_release(struct cache *c, unsigned t, uint64_t bytes);
 /** level_fits() - may @bytes be promised when @committed are kept? */
 bool level_fits(const struct cache *c, const struct level *l, uint64_t committed, uint64_t bytes);
+
+static inline void cache_lock(struct cache *c)
+{
+	if (!c->is_private)
+		pthread_mutex_lock(&c->lock);
+}
+
+static inline void cache_unlock(struct cache *c)
+{
+	if (!c->is_private)
+		pthread_mutex_unlock(&c->lock);
+}

@@ -299,7 +299,7 @@ enum cache_progress cache_plan_next(struct cache *c, struct cache_plan *plan,
 {
 	enum cache_progress progress = CACHE_STEP;
 
-	pthread_mutex_lock(&c->lock);
+	cache_lock(c);
 	plan->is_asleep = false;
 	struct entry *e = plan_pop_victim(c, plan);
 	while (e && victim_move_is_void(c, e))
@@ -312,6 +312,6 @@ enum cache_progress cache_plan_next(struct cache *c, struct cache_plan *plan,
 		progress = CACHE_STEP_WAIT;
 	plan->is_asleep = progress == CACHE_STEP_WAIT;
 	plan_retry_waiting(c);
-	pthread_mutex_unlock(&c->lock);
+	cache_unlock(c);
 	return progress;
 }

@@ -168,6 +168,7 @@ static int engine_cache(struct engine *e, struct error *err)
 		.target_usage_ratio = e->cfg->workload.target_usage_ratio,
 		.large_entry_limit_ratio = e->cfg->workload.large_entry_limit_ratio,
 		.entries_max = entries_max(e),
+		.is_private = e->cfg->opt.simulate,
 	};
 	for (unsigned i = 0; i < e->tier_count; i++)
 		setup.tier[i] = (struct cache_tier){
