@@ -310,7 +310,7 @@ static enum cache_write write_begin(struct cache *c, uint64_t key, uint64_t payl
 	if (!e)
 		return CACHE_WRITE_FULL;
 	plan_init(c, plan, e);
-	for (unsigned t = 0; t < c->level_count; t++) {
+	for (unsigned t = plan->first_tier; t < c->level_count; t++) {
 		if (plan_place(c, plan, t))
 			return CACHE_WRITE_PLANNED;
 		plan->passed_over += t + 1 < c->level_count;

@@ -87,6 +87,7 @@ struct cache_plan {
 	/* the caller's */
 	void (*wake)(struct cache_plan *plan); /* called under the cache's lock, any thread: only post to a mailbox */
 	void *owner;
+	unsigned first_tier; /* tiers above are not considered; 0: all are */
 	/* results */
 	enum cache_write outcome;
 	struct cache_ref target;  /* where the entry will live; location is not set yet */

@@ -296,6 +296,18 @@ static int check_tensor_parallel(struct load *l)
 	return 0;
 }
 
+static int check_roles(struct load *l)
+{
+	const struct config_options *opt = &l->cfg->opt;
+	if (opt->prefill_only && opt->decode_only)
+		return problems_add(l->problems, ERR_CONFIG_INCOMPATIBLE,
+				    "--decode-only: not together with --prefill-only");
+	if (opt->decode_only && opt->trace)
+		return problems_add(l->problems, ERR_CONFIG_INCOMPATIBLE,
+				    "--decode-only: not with --trace, whose requests bring their own entries");
+	return 0;
+}
+
 static int check_io_size(struct load *l)
 {
 	uint64_t size = l->cfg->opt.io_size_bytes;
@@ -346,6 +358,8 @@ static int notice_unused(struct load *l)
 		{"--trace-format", opt->trace != NULL, "--trace"},
 		{"--trace-speedup", opt->trace != NULL, "--trace"},
 		{"--model-tier", opt->storage_backend == BACKEND_MODEL, "--storage-backend model"},
+		{"--precondition-size-gb", opt->precondition, "--precondition"},
+		{"--precondition-threads", opt->precondition, "--precondition"},
 	};
 	for (size_t i = 0; i < ARRAY_LEN(needs); i++) {
 		if (needs[i].used || !given(l, needs[i].option))
@@ -365,7 +379,7 @@ int config_load(const struct opt_group *group, struct config *cfg, struct proble
 	static int (*const steps[])(struct load *) = {
 		load_workload,         load_model,    load_model_tiers,    check_simulate,
 		check_tensor_parallel, check_io_size, check_trace_speedup, check_cache_dir,
-		notice_unused,
+		check_roles,           notice_unused,
 	};
 	struct load l = {.group = group, .cfg = cfg, .problems = problems};
 	int rc = 0;

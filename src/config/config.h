@@ -73,6 +73,10 @@ struct config_options {
 	char *trace;
 	int trace_format;
 	double trace_speedup; /* 0: as fast as service allows */
+	bool prefill_only, decode_only;
+	bool precondition;
+	double precondition_size_gib; /* 0: twice the storage tier's limit */
+	int64_t precondition_threads; /* entries written at once; 0: one per core */
 };
 
 enum { CONFIG_TEMPLATES_MAX = 16, CONFIG_PREFIXES_MAX = 16, CONFIG_NAME_MAX = 32 };

@@ -30,6 +30,10 @@
 /* Automatic capacity: this share of the free space (the reference's), or of the free memory on tmpfs. */
 #define ENGINE_AUTO_DISK_SHARE	 0.95
 #define ENGINE_AUTO_MEMORY_SHARE 0.5
+/* Entries that are written before a run: their size, and how many a decode-only run has per user (as the reference). */
+enum { ENGINE_FILL_TOKENS = 2048, ENGINE_PREPARED_PER_USER = 10 };
+/* A decode-only run reads from no more than this share of the storage tier, so that preparing it evicts nothing. */
+#define ENGINE_PREPARED_SHARE 0.8
 /* Memory a RAM tier must leave to everybody else. */
 #define ENGINE_MEMORY_RESERVE_BYTES (UINT64_C(1) << 30)
 
@@ -102,6 +106,8 @@ struct watch {
 
 /** watch_signals() - block SIGINT and SIGTERM in this and all later threads; watch_run() receives them. */
 void watch_signals(void);
+/** watch_fill() - what comes before the run: --precondition, the entries of --decode-only. Return: false: a signal came. */
+bool watch_fill(struct engine *e);
 /** watch_run() - from runner_start() to the drained end: progress, first signal stops, second exits at once. */
 void watch_run(struct engine *e, struct watch *ret);
 

@@ -88,8 +88,9 @@ static int run_checked(struct engine *e)
 		return err_exit_code(err.code);
 	}
 	announce(e);
-	struct watch watch;
-	watch_run(e, &watch);
+	struct watch watch = {.was_interrupted = true};
+	if (watch_fill(e))
+		watch_run(e, &watch);
 	int code = report_run(e, &watch);
 	engine_release(e, true);
 	return code;

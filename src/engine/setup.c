@@ -199,6 +199,24 @@ static uint32_t worker_count(struct engine *e)
 	return workers;
 }
 
+/* How many entries a decode-only run is given. 0: not one fits. */
+static uint64_t prepared_count(struct engine *e)
+{
+	const struct config_options *o = &e->cfg->opt;
+	const struct tier *storage = e->tier[e->tier_count - 1];
+	if (!o->decode_only)
+		return 0;
+	uint64_t wanted = (uint64_t)o->num_users * ENGINE_PREPARED_PER_USER;
+	uint64_t each = tier_footprint(storage, config_entry_bytes(e->cfg, ENGINE_FILL_TOKENS));
+	uint64_t fit = (uint64_t)((double)storage->limit_bytes * ENGINE_PREPARED_SHARE) / each;
+	if (fit < wanted)
+		(void)strlist_addf(&e->notices,
+				   "--decode-only: %" PRIu64 " entries instead of %" PRIu64
+				   ": more would take over %.0f %% of the storage tier",
+				   fit, wanted, 100 * ENGINE_PREPARED_SHARE);
+	return MIN(wanted, fit);
+}
+
 static int engine_runner(struct engine *e, struct error *err)
 {
 	const struct config_options *o = &e->cfg->opt;
@@ -219,7 +237,13 @@ static int engine_runner(struct engine *e, struct error *err)
 		.ops_in_flight = (uint32_t)(o->ops_in_flight ? o->ops_in_flight : o->io_depth),
 		.warmup_ns = (uint64_t)o->warmup_s * NS_PER_S,
 		.duration_ns = (uint64_t)o->duration_s * NS_PER_S,
+		.prepared = prepared_count(e),
+		.seed = e->seed + (uint32_t)comm_rank(e->comm),
 	};
+	if (o->decode_only && !e->runner_setup.prepared)
+		return error_set(err, -ENOSPC, ERR_FS_FULL,
+				 "--decode-only: the storage tier has no room for one entry of %d tokens",
+				 ENGINE_FILL_TOKENS);
 	memcpy(e->runner_setup.tier, e->tier, sizeof(e->tier));
 	uint64_t mean_entry = MAX(config_entry_bytes(e->cfg, 4096), 1);
 	uint64_t live = 0;

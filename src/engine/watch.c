@@ -5,6 +5,7 @@
  */
 #include "engine/engine.h"
 
+#include <inttypes.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -14,6 +15,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "workload/key.h"
 
 #define PROGRESS_TERMINAL_NS (NS_PER_S / 2)
 #define PROGRESS_PLAIN_NS    (10 * NS_PER_S)
@@ -118,6 +120,53 @@ static uint64_t next_step_ns(const struct runner_progress *p, uint64_t now_ns)
 	if (p->window_end_ns > now_ns)
 		step = MIN(step, p->window_end_ns - now_ns);
 	return MAX(step, NS_PER_MS / 10);
+}
+
+/* Return: false: a signal came, and what was being written has ended. */
+static bool fill_wait(struct engine *e, const char *what, const struct runner_fill *fill)
+{
+	char size[32];
+	bool was_interrupted = false;
+	uint64_t next = clock_mono_ns() + PROGRESS_PLAIN_NS;
+	log_info("%s: writing %" PRIu64 " entries of %s", what, fill->count,
+		 fmt_bytes(size, sizeof(size), fill->payload_bytes));
+	runner_fill(e->runner, fill);
+	while (!runner_wait(e->runner, WATCH_STEP_NS)) {
+		if (!was_interrupted && signal_arrived()) {
+			log_warning("interrupted while %s entries were written", what);
+			was_interrupted = true;
+			runner_stop(e->runner);
+		}
+		if (clock_mono_ns() < next)
+			continue;
+		log_info("%s: %" PRIu64 " of %" PRIu64 " entries", what, runner_filled(e->runner), fill->count);
+		next += PROGRESS_PLAIN_NS;
+	}
+	return !was_interrupted;
+}
+
+bool watch_fill(struct engine *e)
+{
+	const struct config_options *o = &e->cfg->opt;
+	unsigned storage = e->tier_count - 1;
+	uint64_t bytes = config_entry_bytes(e->cfg, ENGINE_FILL_TOKENS);
+	uint64_t target = o->precondition_size_gib > 0 ? (uint64_t)(o->precondition_size_gib * ENGINE_GIB)
+						       : 2 * e->tier[storage]->limit_bytes;
+	struct runner_fill precondition = {
+		.key = key_filler,
+		.count = (target + bytes - 1) / bytes,
+		.payload_bytes = bytes,
+		.first_tier = storage,
+		.parallel = (uint32_t)(o->precondition_threads ? o->precondition_threads : e->host.cores_logical),
+	};
+	struct runner_fill prepare = {
+		.key = key_prepared,
+		.count = e->runner_setup.prepared,
+		.payload_bytes = bytes,
+		.parallel = e->runner_setup.in_service_max,
+	};
+	return (!o->precondition || fill_wait(e, "precondition", &precondition)) &&
+	       (!o->decode_only || fill_wait(e, "decode-only", &prepare));
 }
 
 void watch_run(struct engine *e, struct watch *ret)

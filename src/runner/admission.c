@@ -47,7 +47,6 @@ int admission_init(struct admission *a, const struct runner_setup *setup)
 		.workload = setup->workload,
 		.cfg = setup->cfg,
 		.in_service_max = setup->in_service_max,
-		.window_begin_ns = setup->warmup_ns,
 		.is_trace = workload_is_trace(setup->workload),
 		.is_closed_loop = setup->cfg->workload.arrival == ARRIVAL_CLOSED,
 		.user_count = workload_streams(setup->workload),
@@ -57,6 +56,28 @@ int admission_init(struct admission *a, const struct runner_setup *setup)
 		return admission_init_users(a); /* due_ns is 0: the first take looks */
 	a->users = calloc(1, sizeof(*a->users));
 	return a->users ? 0 : -ENOMEM;
+}
+
+/* What is due when stays in the same order: the heaps only move as a whole. */
+static void heap_shift(struct heap *h, uint64_t by)
+{
+	for (uint32_t i = 0; i < h->count; i++)
+		h->v[i].key += by;
+}
+
+void admission_start(struct admission *a, uint64_t start_ns, uint64_t window_begin_ns)
+{
+	pthread_mutex_lock(&a->lock);
+	a->start_ns = start_ns;
+	a->window_begin_ns = window_begin_ns;
+	heap_shift(&a->timers, start_ns);
+	for (int q = 0; q < QOS_COUNT; q++)
+		heap_shift(&a->ready[q], start_ns);
+	for (uint32_t u = 0; u < a->user_count && !a->is_trace; u++) {
+		a->users[u].next_arrival_ns += start_ns;
+		a->users[u].counted_ns += start_ns;
+	}
+	pthread_mutex_unlock(&a->lock);
 }
 
 void admission_release(struct admission *a)
@@ -85,7 +106,7 @@ static void trace_fill_head(struct admission *a)
 		int rc = workload_next(a->workload, 0, &a->users[0].served, &a->head);
 		if (rc == 0) {
 			a->has_head = true;
-			a->head_arrival_ns = a->users[0].served.gap_sum_ns;
+			a->head_arrival_ns = a->start_ns + a->users[0].served.gap_sum_ns;
 			/* A backlog is read long after it arrived: each row counts for the time it was due. */
 			if (trace_has_schedule(a) && a->head_arrival_ns < a->window_begin_ns)
 				a->arrived_before_window[QOS_OF_TRACE]++;

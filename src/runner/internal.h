@@ -41,6 +41,7 @@ struct admission {
 	struct heap ready[QOS_COUNT]; /* users whose next request is due, by its arrival */
 	uint32_t in_service, in_service_max;
 	bool is_trace, is_closed_loop;
+	uint64_t start_ns; /* of the run, on the runner's clock: streams begin here */
 	/* trace: the row at the head, read but not admitted */
 	struct request head;
 	bool has_head, is_exhausted;
@@ -52,6 +53,8 @@ struct admission {
 };
 
 int admission_init(struct admission *a, const struct runner_setup *setup);
+/** admission_start() - the streams begin at @start_ns; before any other call but init. */
+void admission_start(struct admission *a, uint64_t start_ns, uint64_t window_begin_ns);
 void admission_release(struct admission *a);
 /** admission_take() - the request to serve now, if one is due and a place is free; @r's buffers are reused. */
 bool admission_take(struct admission *a, uint64_t now_ns, struct request *r, uint64_t *ret_arrival_ns);
@@ -98,6 +101,7 @@ enum transfer_purpose {
 	FOR_DECODE,
 	FOR_DECODE_WRITE, /* the probe missed */
 	FOR_PREFIX_WRITE,
+	FOR_FILL, /* before the run */
 	FOR_ROOM, /* demotion, deletion */
 };
 
@@ -165,6 +169,7 @@ enum task_step {
 	STEP_BLOCKS_READ,
 	STEP_BLOCKS_WRITE,
 	STEP_GENERATION,
+	STEP_FILL,
 	STEP_END,
 };
 
@@ -180,6 +185,7 @@ struct task {
 	bool is_hungry;	       /* wants a transfer, none was free */
 	bool has_prefilled, has_decoded; /* there is a latency to record */
 	bool has_decode_miss;
+	bool is_fill; /* no request: one entry written before the run */
 	uint64_t own_key;
 	uint64_t storage_ns, prefill_ns, decode_ns, generation_ns;
 	struct list node; /* free list or hungry */
@@ -197,6 +203,7 @@ struct worker {
 	int wake_fd; /* only without io */
 	struct tier_worker *tier[TIER_CLASSES];
 	struct metrics *m;
+	uint32_t commands_seen;
 	uint64_t now_ns;
 	bool is_draining;
 	int setup_rc;
@@ -242,6 +249,8 @@ struct worker {
 	_Atomic uint32_t live_in_service;
 };
 
+enum runner_command { COMMAND_FILL, COMMAND_RUN };
+
 struct runner {
 	struct runner_setup setup;
 	struct admission admission;
@@ -249,7 +258,10 @@ struct runner {
 	struct worker *workers;
 	uint32_t worker_count;
 	uint32_t started; /* threads to join */
-	uint64_t origin_ns;
+	uint64_t origin_ns; /* real clock: its zero, when the runner was made */
+	uint64_t start_ns;  /* runner_start() */
+	struct runner_fill fill;
+	_Atomic uint64_t fill_next, fill_done;
 	uint64_t virtual_ns;
 	uint64_t window_begin_ns;
 	uint32_t chunk_bytes;
@@ -260,9 +272,11 @@ struct runner {
 	atomic_bool is_interrupted;
 	atomic_bool is_stop_asked; /* virtual clock: only its worker knows what time it is */
 	atomic_bool is_quit; /* leave before the start: set-up failed elsewhere */
-	pthread_mutex_t lock; /* guards the three below, with cond */
+	pthread_mutex_t lock; /* guards what follows, with cond */
 	pthread_cond_t cond;
 	uint32_t ready_workers, finished_workers;
+	enum runner_command command;
+	uint32_t commands; /* given so far */
 	bool has_started;
 };
 
@@ -348,6 +362,8 @@ void permit_give(struct transfer *x);
 
 /* program.c */
 void task_begin(struct task *t);
+/** task_begin_fill() - not a request: write entry @number of the runner's fill. */
+void task_begin_fill(struct task *t, uint64_t number);
 /** task_transfer_ended() - one entry of the task's step ended; @total_ns: its latency, @is_ok: it moved bytes. */
 void task_transfer_ended(struct task *t, const struct transfer *x, uint64_t total_ns, bool is_ok);
 void task_advance(struct task *t);

@@ -12,7 +12,7 @@ void permits_init(struct permits *p, int64_t count)
 bool permit_take(struct transfer *x)
 {
 	struct permits *p = &x->worker->run->permits;
-	if (!p->is_limited)
+	if (!p->is_limited || x->purpose == FOR_FILL)
 		return true;
 	pthread_mutex_lock(&p->lock);
 	bool taken = p->free > 0;
@@ -28,7 +28,7 @@ bool permit_take(struct transfer *x)
 void permit_give(struct transfer *x)
 {
 	struct permits *p = &x->worker->run->permits;
-	if (!p->is_limited)
+	if (!p->is_limited || x->purpose == FOR_FILL)
 		return;
 	pthread_mutex_lock(&p->lock);
 	x->has_permit = false;

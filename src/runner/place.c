@@ -70,6 +70,8 @@ static bool write_place(struct transfer *x)
 	memset(&x->plan, 0, sizeof(x->plan));
 	x->plan.wake = transfer_wake;
 	x->plan.owner = x;
+	if (x->purpose == FOR_FILL)
+		x->plan.first_tier = w->run->fill.first_tier;
 	bool is_counted = in_window(w, w->now_ns);
 	x->state = TRANSFER_PLACE_WAIT;
 	switch (cache_write_begin(w->run->setup.cache, x->key, x->payload_bytes, &x->plan)) {

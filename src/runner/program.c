@@ -12,6 +12,8 @@
 #include <assert.h>
 #include <string.h>
 
+#include "base/rng.h"
+
 uint64_t entry_tokens(const struct worker *w, uint64_t payload_bytes)
 {
 	const struct config *cfg = w->run->setup.cfg;
@@ -35,14 +37,25 @@ static bool is_counted(const struct task *t)
 
 /* ---- steps: how many entries, and how each is issued ---- */
 
+/* Roles: a prefill-only run only writes, a decode-only run only reads. */
+static const struct config_options *options_of(const struct task *t)
+{
+	return &t->worker->run->setup.cfg->opt;
+}
+
+static bool is_whole_program(const struct task *t)
+{
+	return !options_of(t)->prefill_only && !options_of(t)->decode_only;
+}
+
 static uint32_t prefix_count(const struct task *t)
 {
-	return t->request.prefix >= 0;
+	return t->request.prefix >= 0 && is_whole_program(t);
 }
 
 static uint32_t turns_count(const struct task *t)
 {
-	uint32_t earlier = t->request.turn > 1 ? t->request.turn - 1 : 0;
+	uint32_t earlier = t->request.turn > 1 && is_whole_program(t) ? t->request.turn - 1 : 0;
 	return workload_of(t)->multi_turn_last_only ? MIN(earlier, 1) : earlier;
 }
 
@@ -52,14 +65,25 @@ static uint32_t one(const struct task *t)
 	return 1;
 }
 
+static uint32_t prefill_count(const struct task *t)
+{
+	return !options_of(t)->decode_only;
+}
+
+static bool has_decode(const struct task *t)
+{
+	return options_of(t)->decode_only ||
+	       (t->request.phase == PHASE_BOTH && !options_of(t)->prefill_only);
+}
+
 static uint32_t probe_count(const struct task *t)
 {
-	return t->request.phase == PHASE_BOTH;
+	return has_decode(t);
 }
 
 static uint32_t decode_count(const struct task *t)
 {
-	if (t->request.phase != PHASE_BOTH || t->has_decode_miss || workload_of(t)->decode_single_read)
+	if (!has_decode(t) || t->has_decode_miss || workload_of(t)->decode_single_read)
 		return 0;
 	uint32_t batch = workload_of(t)->decode_batch_tokens;
 	uint32_t reads = (t->request.generated_tokens + batch - 1) / batch;
@@ -68,7 +92,7 @@ static uint32_t decode_count(const struct task *t)
 
 static uint32_t blocks_count(const struct task *t)
 {
-	return t->request.block_count;
+	return options_of(t)->prefill_only ? 0 : t->request.block_count;
 }
 
 static uint32_t blocks_left_count(const struct task *t)
@@ -146,6 +170,8 @@ static bool probe_issue(struct task *t, uint32_t index)
 	if (decode_read(t) == START_ISSUED)
 		return true;
 	t->has_decode_miss = true;
+	if (options_of(t)->decode_only)
+		return false;
 	return transfer_write(t->worker, t, t->own_key, entry_bytes(t, t->request.context_tokens),
 			      FOR_DECODE_WRITE) == START_ISSUED;
 }
@@ -196,6 +222,13 @@ static bool generation_issue(struct task *t, uint32_t index)
 	return true;
 }
 
+static bool fill_issue(struct task *t, uint32_t index)
+{
+	(void)index;
+	return transfer_write(t->worker, t, t->own_key, t->worker->run->fill.payload_bytes, FOR_FILL) ==
+	       START_ISSUED;
+}
+
 /** One kind of step. issue() starts entry @index; false: there was nothing to wait for. */
 static const struct {
 	uint32_t (*count)(const struct task *t);
@@ -206,13 +239,14 @@ static const struct {
 } steps[] = {
 	[STEP_PREFIX] = {prefix_count, prefix_issue, false, true, STEP_TURNS},
 	[STEP_TURNS] = {turns_count, turns_issue, false, true, STEP_PREFILL},
-	[STEP_PREFILL] = {one, prefill_issue, false, true, STEP_DECODE_PROBE},
+	[STEP_PREFILL] = {prefill_count, prefill_issue, false, true, STEP_DECODE_PROBE},
 	[STEP_DECODE_PROBE] = {probe_count, probe_issue, false, true, STEP_DECODE},
 	/* A decode reads the entry it has just read: at the same time would be one read, not two. */
 	[STEP_DECODE] = {decode_count, decode_issue, true, true, STEP_GENERATION},
 	[STEP_BLOCKS_READ] = {blocks_count, block_read_issue, false, true, STEP_BLOCKS_WRITE},
 	[STEP_BLOCKS_WRITE] = {blocks_left_count, block_write_issue, false, true, STEP_GENERATION},
 	[STEP_GENERATION] = {one, generation_issue, false, false, STEP_END},
+	[STEP_FILL] = {one, fill_issue, false, true, STEP_END},
 };
 
 /* ---- running ---- */
@@ -224,11 +258,31 @@ static void step_enter(struct task *t, enum task_step step)
 	t->count = step == STEP_END ? 0 : steps[step].count(t);
 }
 
+/* A decode-only request reads one of the entries written for it: a pure function of who asks, like the rest of its content. */
+static uint64_t prepared_key(const struct task *t)
+{
+	const struct runner_setup *s = &t->worker->run->setup;
+	uint64_t user = rng_key(s->seed, t->request.user);
+	struct rng r = rng_stream(rng_key(user, t->request.sequence));
+	return key_prepared(rng_below(&r, s->prepared));
+}
+
+void task_begin_fill(struct task *t, uint64_t number)
+{
+	t->is_fill = true;
+	t->own_key = t->worker->run->fill.key(number);
+	step_enter(t, STEP_FILL);
+	task_advance(t);
+}
+
 void task_begin(struct task *t)
 {
 	const struct request *r = &t->request;
-	t->own_key = r->turn ? key_turn(r->user, r->conversation, r->turn)
-			     : key_request(r->user, r->sequence);
+	if (options_of(t)->decode_only)
+		t->own_key = prepared_key(t);
+	else
+		t->own_key = r->turn ? key_turn(r->user, r->conversation, r->turn)
+				     : key_request(r->user, r->sequence);
 	step_enter(t, workload_is_trace(t->worker->run->setup.workload) ? STEP_BLOCKS_READ : STEP_PREFIX);
 	task_advance(t);
 }
@@ -267,6 +321,12 @@ static void task_end(struct task *t)
 {
 	struct worker *w = t->worker;
 	struct runner *run = w->run;
+	if (t->is_fill) {
+		w->tasks_busy--;
+		list_push_back(&w->tasks_free, &t->node);
+		atomic_fetch_add_explicit(&run->fill_done, 1, memory_order_relaxed);
+		return;
+	}
 	if (is_counted(t)) {
 		task_record(t);
 		uint64_t limit = (uint64_t)run->setup.cfg->opt.max_requests;

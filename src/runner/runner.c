@@ -109,8 +109,9 @@ int runner_new(const struct runner_setup *setup, struct runner **ret, struct err
 	r->request_parallel = (uint32_t)setup->cfg->opt.request_parallel;
 	r->generation_ns_per_token =
 		(uint64_t)(setup->cfg->workload.generation_s[setup->cfg->opt.generation_mode] * 1e9 + 0.5);
-	r->window_begin_ns = setup->warmup_ns;
-	atomic_init(&r->stop_ns, setup->warmup_ns + setup->duration_ns);
+	r->window_begin_ns = UINT64_MAX; /* nothing counts before runner_start() */
+	atomic_init(&r->stop_ns, UINT64_MAX);
+	r->origin_ns = clock_mono_ns();
 	pthread_mutex_init(&r->lock, NULL);
 	pthread_condattr_t attr;
 	pthread_condattr_init(&attr);
@@ -140,12 +141,39 @@ int runner_new(const struct runner_setup *setup, struct runner **ret, struct err
 	return 0;
 }
 
-void runner_start(struct runner *r)
+static void runner_command(struct runner *r, enum runner_command command)
+{
+	r->command = command;
+	r->commands++;
+	r->finished_workers = 0;
+	pthread_cond_broadcast(&r->cond);
+}
+
+void runner_fill(struct runner *r, const struct runner_fill *fill)
 {
 	pthread_mutex_lock(&r->lock);
-	r->origin_ns = clock_mono_ns();
+	r->fill = *fill;
+	atomic_store(&r->fill_next, 0);
+	atomic_store(&r->fill_done, 0);
+	runner_command(r, COMMAND_FILL);
+	pthread_mutex_unlock(&r->lock);
+}
+
+uint64_t runner_filled(struct runner *r)
+{
+	return atomic_load_explicit(&r->fill_done, memory_order_relaxed);
+}
+
+void runner_start(struct runner *r)
+{
+	const struct runner_setup *s = &r->setup;
+	pthread_mutex_lock(&r->lock);
+	r->start_ns = s->is_virtual ? r->virtual_ns : clock_mono_ns() - r->origin_ns;
+	r->window_begin_ns = r->start_ns + s->warmup_ns;
+	admission_start(&r->admission, r->start_ns, r->window_begin_ns);
+	atomic_store(&r->stop_ns, r->window_begin_ns + s->duration_ns);
 	r->has_started = true;
-	pthread_cond_broadcast(&r->cond);
+	runner_command(r, COMMAND_RUN);
 	pthread_mutex_unlock(&r->lock);
 }
 
@@ -177,8 +205,8 @@ void runner_stop(struct runner *r)
 void runner_progress(struct runner *r, struct runner_progress *ret)
 {
 	*ret = (struct runner_progress){
-		.window_begin_ns = r->window_begin_ns,
-		.window_end_ns = atomic_load(&r->stop_ns),
+		.window_begin_ns = r->window_begin_ns - r->start_ns,
+		.window_end_ns = atomic_load(&r->stop_ns) - r->start_ns,
 		.waiting = admission_waiting(&r->admission),
 	};
 	for (uint32_t i = 0; i < r->worker_count; i++) {
@@ -190,7 +218,8 @@ void runner_progress(struct runner *r, struct runner_progress *ret)
 		ret->completed += atomic_load_explicit(&w->live_completed, memory_order_relaxed);
 		ret->in_service += atomic_load_explicit(&w->live_in_service, memory_order_relaxed);
 		uint64_t now = atomic_load_explicit(&w->live_now_ns, memory_order_relaxed);
-		ret->now_ns = MAX(ret->now_ns, now);
+		if (now > r->start_ns)
+			ret->now_ns = MAX(ret->now_ns, now - r->start_ns);
 	}
 }
 
@@ -206,7 +235,8 @@ int runner_collect(struct runner *r, struct metrics *ret, struct runner_outcome 
 		if (rc)
 			return rc;
 	}
-	admission_count(&r->admission, end, ret);
+	if (r->has_started)
+		admission_count(&r->admission, end, ret);
 	const struct io *io = r->workers[0].io;
 	bool has_cpu = window && !r->setup.is_virtual;
 	*outcome = (struct runner_outcome){
@@ -225,7 +255,7 @@ void runner_free(struct runner *r)
 {
 	if (!r)
 		return;
-	if (r->started && r->has_started)
+	if (r->started)
 		runner_stop(r);
 	pthread_mutex_lock(&r->lock);
 	atomic_store(&r->is_quit, true);

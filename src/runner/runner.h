@@ -7,7 +7,7 @@
  *
  * N workers, each a thread with its own queue, buffers, histograms and requests; they share the admission queue, the cache and the
  * tiers. The same code runs on the real clock and on the virtual one (one worker, tiers that compute their times).
- * Life: runner_new() - runner_start() - runner_wait() until true (meanwhile runner_progress(), runner_stop()) - runner_collect()
+ * Life: runner_new() - [runner_fill() - runner_wait() until true] - runner_start() - runner_wait() until true (meanwhile runner_progress(), runner_stop()) - runner_collect()
  * - runner_free().
  */
 #pragma once
@@ -43,6 +43,17 @@ struct runner_setup {
 	uint32_t io_depth;	/* chunks in flight, all workers together */
 	uint32_t ops_in_flight; /* entries in transfer, all workers together */
 	uint64_t warmup_ns, duration_ns;
+	uint64_t prepared; /* --decode-only: entries that key_prepared() names, 0.. */
+	uint64_t seed;	   /* which of them a request reads */
+};
+
+/** Entries to write before the run, outside any window. */
+struct runner_fill {
+	uint64_t (*key)(uint64_t number); /* of entry 0..count-1 */
+	uint64_t count;
+	uint64_t payload_bytes; /* of each */
+	unsigned first_tier;	/* tiers above are left alone */
+	uint32_t parallel;	/* written at once, all workers together */
 };
 
 struct runner;
@@ -52,6 +63,11 @@ struct runner;
  * Return: 0; -ENOMEM; what io_new() said, with @err filled.
  */
 int runner_new(const struct runner_setup *setup, struct runner **ret, struct error *err);
+
+/** runner_fill() - begin to write entries; runner_wait() tells when all are there (or runner_stop() ended it early). Before runner_start(). */
+void runner_fill(struct runner *r, const struct runner_fill *fill);
+/** runner_filled() - entries written so far. */
+uint64_t runner_filled(struct runner *r);
 
 /** runner_start() - the clock starts: warm-up, then the window. */
 void runner_start(struct runner *r);
@@ -64,7 +80,7 @@ void runner_stop(struct runner *r);
 
 /** A look from outside while the run goes on; values are a loop turn old at most. */
 struct runner_progress {
-	uint64_t now_ns;     /* since runner_start(), of the run's clock */
+	uint64_t now_ns;     /* since runner_start(), of the run's clock; the other times too */
 	uint64_t window_begin_ns, window_end_ns;
 	uint64_t bytes[TIER_CLASSES][DIRECTIONS]; /* moved inside the window */
 	uint64_t completed;

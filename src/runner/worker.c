@@ -257,7 +257,7 @@ static uint64_t worker_deadline(struct worker *w)
 	uint64_t at = atomic_load_explicit(&w->run->stop_ns, memory_order_relaxed);
 	if (!w->has_cpu_begin)
 		at = MIN(at, w->run->window_begin_ns);
-	if (!list_empty(&w->tasks_free))
+	if (w->run->has_started && !list_empty(&w->tasks_free))
 		at = MIN(at, admission_deadline(&w->run->admission));
 	at = MIN(at, heap_min_key(&w->timers));
 	for (unsigned i = 0; i < w->run->setup.tier_count; i++) {
@@ -307,6 +307,46 @@ static void stop_if_asked(struct worker *w)
 		return;
 	atomic_store(&r->is_interrupted, true);
 	run_stop_at(r, w->now_ns);
+}
+
+/* Before the run: entries that somebody will read, or that fill the device. An interrupt lets what is being written end. */
+static bool fill_start(struct worker *w)
+{
+	struct runner *r = w->run;
+	bool is_stopped = atomic_load_explicit(&r->is_stop_asked, memory_order_relaxed) ||
+			  atomic_load_explicit(&r->stop_ns, memory_order_relaxed) != UINT64_MAX;
+	uint32_t parallel = r->fill.parallel / r->worker_count + (w->index < r->fill.parallel % r->worker_count);
+	bool any = false;
+	while (!is_stopped && w->tasks_busy < MAX(parallel, 1) && !list_empty(&w->tasks_free)) {
+		uint64_t number = atomic_fetch_add_explicit(&r->fill_next, 1, memory_order_relaxed);
+		if (number >= r->fill.count)
+			break;
+		struct task *t = list_entry(list_pop_front(&w->tasks_free), struct task, node);
+		struct request request = t->request;
+		*t = (struct task){.worker = w, .request = request};
+		w->tasks_busy++;
+		task_begin_fill(t, number);
+		any = true;
+	}
+	return any;
+}
+
+static void worker_fill(struct worker *w)
+{
+	for (;;) {
+		w->now_ns = run_now(w);
+		bool busy = mail_drain(w);
+		busy |= fill_start(w);
+		tasks_feed_hungry(w);
+		busy |= transfers_pump(w);
+		busy |= transfers_poll(w);
+		if (busy)
+			continue;
+		/* Deletions that made room end after the last write. */
+		if (!w->tasks_busy && transfers_idle(w))
+			return;
+		worker_sleep(w);
+	}
 }
 
 static void worker_loop(struct worker *w)
@@ -368,39 +408,42 @@ static void worker_drain(struct worker *w)
 	}
 }
 
-static bool worker_wait_for_start(struct worker *w, int rc)
+static void worker_report(struct worker *w, uint32_t *counter)
 {
-	struct runner *r = w->run;
-	pthread_mutex_lock(&r->lock);
-	w->setup_rc = rc;
-	r->ready_workers++;
-	pthread_cond_broadcast(&r->cond);
-	while (!r->has_started && !atomic_load(&r->is_quit))
-		pthread_cond_wait(&r->cond, &r->lock);
-	pthread_mutex_unlock(&r->lock);
-	return !atomic_load(&r->is_quit);
+	pthread_mutex_lock(&w->run->lock);
+	++*counter;
+	pthread_cond_broadcast(&w->run->cond);
+	pthread_mutex_unlock(&w->run->lock);
 }
 
-/* Results are taken before rings and buffers go: stay until runner_free(). */
-static void worker_wait_for_free(struct worker *w)
+/* Wait for the next command. Return: false: leave. Results are taken before rings and buffers go, so that comes with runner_free(). */
+static bool worker_next(struct worker *w, enum runner_command *ret)
 {
 	struct runner *r = w->run;
 	pthread_mutex_lock(&r->lock);
-	r->finished_workers++;
-	pthread_cond_broadcast(&r->cond);
-	while (!atomic_load(&r->is_quit))
+	while (r->commands == w->commands_seen && !atomic_load(&r->is_quit))
 		pthread_cond_wait(&r->cond, &r->lock);
+	w->commands_seen = r->commands;
+	*ret = r->command;
 	pthread_mutex_unlock(&r->lock);
+	return !atomic_load(&r->is_quit);
 }
 
 void *worker_main(void *arg)
 {
 	struct worker *w = arg;
-	if (worker_wait_for_start(w, worker_open(w))) {
-		worker_loop(w);
-		worker_close_window(w);
-		worker_drain(w);
-		worker_wait_for_free(w);
+	enum runner_command command;
+	w->setup_rc = worker_open(w);
+	worker_report(w, &w->run->ready_workers);
+	while (worker_next(w, &command)) {
+		if (command == COMMAND_FILL) {
+			worker_fill(w);
+		} else {
+			worker_loop(w);
+			worker_close_window(w);
+			worker_drain(w);
+		}
+		worker_report(w, &w->run->finished_workers);
 	}
 	worker_close(w);
 	return NULL;

@@ -45,6 +45,18 @@ uint64_t key_block(uint64_t id)
 	return (uint64_t)KEY_BLOCK << KIND_SHIFT | id;
 }
 
+uint64_t key_prepared(uint64_t number)
+{
+	assert(number <= KEY_BLOCK_MAX);
+	return (uint64_t)KEY_PREPARED << KIND_SHIFT | number;
+}
+
+uint64_t key_filler(uint64_t number)
+{
+	assert(number <= KEY_BLOCK_MAX);
+	return (uint64_t)KEY_FILLER << KIND_SHIFT | number;
+}
+
 void key_file_name(uint64_t key, uint32_t generation, char buf[KEY_NAME_SIZE])
 {
 	unsigned user = (unsigned)bits(key, USER_SHIFT, 20);
@@ -65,6 +77,14 @@ void key_file_name(uint64_t key, uint32_t generation, char buf[KEY_NAME_SIZE])
 		return;
 	case KEY_BLOCK:
 		snprintf(buf, KEY_NAME_SIZE, "kvc-b%" PRIu64 "-g%" PRIu32 ".npy", bits(key, 0, 60),
+			 generation);
+		return;
+	case KEY_PREPARED:
+		snprintf(buf, KEY_NAME_SIZE, "kvc-d%" PRIu64 "-g%" PRIu32 ".npy", bits(key, 0, 60),
+			 generation);
+		return;
+	case KEY_FILLER:
+		snprintf(buf, KEY_NAME_SIZE, "kvc-f%" PRIu64 "-g%" PRIu32 ".npy", bits(key, 0, 60),
 			 generation);
 		return;
 	}
@@ -104,6 +124,10 @@ static bool parse_name(const char *name, uint64_t *key, uint64_t *generation)
 		*key = key_prefix((uint32_t)a);
 	} else if (take_field(&at, 'b', KEY_BLOCK_MAX, &a)) {
 		*key = key_block(a);
+	} else if (take_field(&at, 'd', KEY_BLOCK_MAX, &a)) {
+		*key = key_prepared(a);
+	} else if (take_field(&at, 'f', KEY_BLOCK_MAX, &a)) {
+		*key = key_filler(a);
 	} else if (take_field(&at, 'u', KEY_USER_MAX, &user)) {
 		if (take_field(&at, 'r', KEY_SEQUENCE_MAX, &a))
 			*key = key_request((uint32_t)user, a);

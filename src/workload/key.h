@@ -7,6 +7,8 @@
  * share a key. turn     user (20) conversation (24) turn (16) request  user (20) sequence (40)
  *   prefix   number
  *   block    trace block id (60)
+ *   prepared number: written before a decode-only run, for it to read
+ *   filler   number: written to precondition the storage tier
  */
 #pragma once
 
@@ -14,7 +16,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum key_kind { KEY_TURN = 1, KEY_REQUEST = 2, KEY_PREFIX = 3, KEY_BLOCK = 4 };
+enum key_kind { KEY_TURN = 1, KEY_REQUEST = 2, KEY_PREFIX = 3, KEY_BLOCK = 4, KEY_PREPARED = 5, KEY_FILLER = 6 };
 
 enum { KEY_NAME_SIZE = 64 };
 #define KEY_USER_MAX         ((UINT32_C(1) << 20) - 1)
@@ -28,6 +30,8 @@ uint64_t key_turn(uint32_t user, uint32_t conversation, uint32_t turn);
 uint64_t key_request(uint32_t user, uint64_t sequence);
 uint64_t key_prefix(uint32_t number);
 uint64_t key_block(uint64_t id);
+uint64_t key_prepared(uint64_t number);
+uint64_t key_filler(uint64_t number);
 
 /**
  * key_file_name() - "kvc-u00042-c000003-t0002-g1.npy", "kvc-u00042-r0000001-g1.npy",
