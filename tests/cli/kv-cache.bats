@@ -45,6 +45,9 @@ bad_values() {
 		--num-users 1.5 1..100000
 		--duration 0 1..86400
 		--duration 86401 1..86400
+		--precondition-size-gb -1 0..1073741824
+		--precondition-threads -1 0..4096
+		--precondition-threads 5000 0..4096
 		--warmup -1 0..86400
 		--warmup 86401 0..86400
 		--max-requests -1 at least 0
@@ -111,7 +114,7 @@ bad_values() {
 	expect 0 "$KV" --help
 	# The options that take any text, and the flags.
 	local free=" --model --config --trace --cache-dir --output --disable-multi-turn --disable-prefix-caching --simulate --cleanup
-		--raw-samples --quiet "
+		--raw-samples --quiet --prefill-only --decode-only --precondition "
 	for option in $(grep -oE '^  (-[a-z]+, )?--[a-z-]+' "$OUT" | grep -oE -- '--[a-z-]+'); do
 		[[ $free =~ [[:space:]]$option[[:space:]] ]] || bad_values | grep -q -- "^$option " || {
 			echo "$option is in neither list"

@@ -426,6 +426,19 @@ static void test_combinations(void **state)
 	assert_int_equal(f->problems.count, 4);
 }
 
+static void test_roles(void **state)
+{
+	struct fixture *f = *state;
+	load(f, "--prefill-only --decode-only");
+	assert_int_equal(f->problems.count, 1);
+	assert_string_equal(f->problems.list[0].message, "--decode-only: not together with --prefill-only");
+	load(f, "--decode-only --trace x.jsonl");
+	assert_int_equal(f->problems.count, 1);
+	load(f, "--precondition-threads 4");
+	assert_fine(f);
+	assert_string_equal(f->cfg.notices.v[0], "--precondition-threads has no effect without --precondition");
+}
+
 static void test_notices(void **state)
 {
 	struct fixture *f = *state;
@@ -473,7 +486,7 @@ int main(void)
 		TEST(test_shipped_v3),     TEST(test_shipped_v1),
 		TEST(test_reference_file), TEST(test_templates_of_a_file),
 		TEST(test_refused_files),  TEST(test_models_of_a_file),
-		TEST(test_model_tiers),    TEST(test_combinations),
+		TEST(test_model_tiers),    TEST(test_combinations),  TEST(test_roles),
 		TEST(test_notices),        TEST(test_entry_bytes),
 		TEST(test_names),
 	};
