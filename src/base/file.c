@@ -71,6 +71,26 @@ int file_write_atomic(const char *path, const char *data, size_t len)
 	return rc;
 }
 
+int file_check_target(const char *path, struct error *err)
+{
+	CLEANUP_FREE char *dir = path_resolve(path);
+	struct stat st;
+	if (!dir)
+		return error_set(err, -ENOMEM, ERR_INTERNAL, "out of memory");
+	if (!stat(dir, &st) && !S_ISREG(st.st_mode))
+		return error_set(err, S_ISDIR(st.st_mode) ? -EISDIR : -EINVAL, ERR_FS_STRUCTURE, "'%s' is %s",
+				 path, S_ISDIR(st.st_mode) ? "a directory" : "not a regular file");
+	char *slash = strrchr(dir, '/');
+	slash[slash == dir ? 1 : 0] = '\0';
+	if (stat(dir, &st))
+		return error_set(err, -errno, ERR_FS_NOT_FOUND, "there is no directory '%s'", dir);
+	if (!S_ISDIR(st.st_mode))
+		return error_set(err, -ENOTDIR, ERR_FS_STRUCTURE, "'%s' is not a directory", dir);
+	if (access(dir, W_OK | X_OK))
+		return error_set(err, -EACCES, ERR_FS_PERMISSION, "'%s' is not writable for this user", dir);
+	return 0;
+}
+
 int dir_make(const char *path)
 {
 	CLEANUP_FREE char *copy = strdup(path);

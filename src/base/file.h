@@ -28,6 +28,12 @@ int file_read(const char *path, size_t max, struct str *ret);
  */
 int file_write_atomic(const char *path, const char *data, size_t len);
 
+/**
+ * file_check_target() - could file_write_atomic() put a file there? Nothing is created.
+ * Return: 0; -EISDIR, -EINVAL, -ENOENT, -ENOTDIR, -EACCES with a message that names the path, or -ENOMEM.
+ */
+int file_check_target(const char *path, struct error *err);
+
 /** dir_make() - mkdir -p. Return: 0, -ENOTDIR when a component is no directory, or -errno. */
 int dir_make(const char *path);
 

@@ -156,6 +156,17 @@ static int check_memory(const struct cmd_invocation *inv)
 	return EXIT_OK;
 }
 
+/* Found out before the run, not after it. */
+static int check_output(const struct cmd_invocation *inv)
+{
+	struct error err = {0};
+	const char *to = inv->config.opt.output;
+	if (!to || !file_check_target(to, &err))
+		return EXIT_OK;
+	error_prefix(&err, "--output");
+	return cmd_report(&err);
+}
+
 static void record_engine(struct kvcache_run *run, json_t *exit_status, json_t *signal)
 {
 	record_set(run->record, "kvcache_engine",
@@ -365,8 +376,8 @@ static int start_and_record(struct kvcache_run *run)
 		code = cmd_record_write(run->inv, run->record, status_of(code), code,
 					run->ended.runtime_s);
 	}
+	remove_cache(run);
 	launch_signals_release(&old);
-	remove_cache(run); /* may take long, and may be interrupted */
 	return code;
 }
 
@@ -376,6 +387,8 @@ static int run_once(struct kvcache_run *run)
 	int code = find_engine(run);
 	if (!code)
 		code = check_memory(run->inv);
+	if (!code)
+		code = check_output(run->inv);
 	if (code)
 		return code;
 	cmd_stage(2, RUN_STAGES, "Collecting cluster info");

@@ -22,6 +22,8 @@ static const char *const attentions[] = {"mha", "gqa", "mla", NULL};
 
 #define NEIGHBOURS(type, a, b) \
  _Static_assert(offsetof(type, b) == offsetof(type, a) + sizeof(((type *)0)->a), #a)
+#define THINK_MAX_S_LEAST 0.0001
+
 NEIGHBOURS(struct config_template, context_min, context_max);
 NEIGHBOURS(struct config_template, generation_min, generation_max);
 NEIGHBOURS(struct config_template, think_min_s, think_max_s);
@@ -39,7 +41,7 @@ NEIGHBOURS(struct config_workload, think_jitter_min, think_jitter_max);
 static const struct row workload_rows[] = {
 	{"workload.name", ROW_TEXT, W(name), .size = CONFIG_NAME_MAX},
 	{"workload.arrival", ROW_CHOICE, W(arrival), .choices = arrivals},
-	{"workload.think_jitter", ROW_REAL_RANGE, W(think_jitter_min), IN(0, 1000)},
+	{"workload.think_jitter", ROW_REAL_RANGE, W(think_jitter_min), IN(0.01, 1000)},
 	{"workload.context_min_divisor", ROW_U32, W(context_min_divisor), IN(1, TOKENS_MAX)},
 	{"workload.generation_min_divisor", ROW_U32, W(generation_min_divisor), IN(1, TOKENS_MAX)},
 	{"workload.prefill_only_tokens", ROW_U32, W(prefill_only_tokens), IN(1, UINT32_MAX)},
@@ -156,6 +158,11 @@ static int template_store(const struct workload_target *to, const char *where,
 				    "%s: a new user template needs context_range, generation_range "
 				    "and think_time_range",
 				    where);
+	/* Users who never think would ask without end in no time at all. */
+	if (t->think_max_s < THINK_MAX_S_LEAST)
+		return problems_add(to->problems, ERR_CONFIG_INVALID,
+				    "%s: think_time_range ends at %g s, expected at least %g", where,
+				    t->think_max_s, THINK_MAX_S_LEAST);
 	if (!known && w->template_count == CONFIG_TEMPLATES_MAX)
 		return problems_add(to->problems, ERR_CONFIG_INVALID,
 				    "%s: more than %d user templates", where, CONFIG_TEMPLATES_MAX);

@@ -104,7 +104,9 @@ struct watch {
 	char started_utc[32], ended_utc[32];
 };
 
-/** watch_signals() - block SIGINT and SIGTERM in this and all later threads; watch_run() receives them. */
+/** watch_setup() - while there is nothing to lose: SIGINT and SIGTERM end the process with EXIT_INTERRUPTED. */
+void watch_setup(void);
+/** watch_signals() - from here on signals close the window instead of ending the process: blocked in this and all later threads. */
 void watch_signals(void);
 /** watch_fill() - what comes before the run: --precondition, the entries of --decode-only. Return: false: a signal came. */
 bool watch_fill(struct engine *e);

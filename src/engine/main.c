@@ -78,7 +78,6 @@ static void announce(const struct engine *e)
 static int run_checked(struct engine *e)
 {
 	struct error err = {0};
-	watch_signals();
 	int rc = comm_agree(e->comm, engine_open(e, &err));
 	if (rc) {
 		fprintf(stderr, "kv-cache: %s\n", err.message);
@@ -101,6 +100,7 @@ static int run(struct config *cfg, const struct opt_group *options)
 	static const enum log_level levels[] = {LOG_DEBUG, LOG_INFO, LOG_WARNING, LOG_ERROR, LOG_CRITICAL};
 	log_init(LOG_FORMAT_ENGINE, cfg->opt.quiet ? LOG_ERROR : levels[cfg->opt.log_level],
 		 isatty(STDERR_FILENO) && !getenv("NO_COLOR"));
+	watch_setup();
 	struct engine e = {.cfg = cfg, .options = options};
 	struct problems problems = {0};
 	struct error err = {0};

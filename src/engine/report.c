@@ -103,6 +103,10 @@ static void judge_validity(struct run_result *r)
 	else if (unusable)
 		snprintf(r->invalid_why, sizeof(r->invalid_why), "%" PRIu64 " trace rows could not be used",
 			 unusable);
+	else if (!bytes && r->m->count[COUNT_REFUSED_TOO_LARGE])
+		snprintf(r->invalid_why, sizeof(r->invalid_why),
+			 "no bytes moved: all %" PRIu64 " entries were larger than the storage tier",
+			 r->m->count[COUNT_REFUSED_TOO_LARGE]);
 	else if (!bytes)
 		snprintf(r->invalid_why, sizeof(r->invalid_why), "no bytes moved inside the window");
 }

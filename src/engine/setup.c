@@ -19,21 +19,29 @@ static uint64_t cpu_tier_bytes(const struct engine *e)
 	return (uint64_t)(e->cfg->opt.cpu_mem_gib * ENGINE_GIB);
 }
 
+/* Memory that is taken in one piece and touched: the RAM tier, and a buffer for each chunk in flight. */
 static void check_memory(struct engine *e, struct problems *problems)
 {
-	uint64_t wanted = cpu_tier_bytes(e);
-	uint64_t available = e->host.mem_available_bytes;
-	if (e->cfg->opt.simulate || wanted + ENGINE_MEMORY_RESERVE_BYTES <= available)
-		return;
-	uint64_t fits = available > ENGINE_MEMORY_RESERVE_BYTES ? available - ENGINE_MEMORY_RESERVE_BYTES : 0;
+	const struct config_options *o = &e->cfg->opt;
 	struct opt_set set = {.groups = e->options, .count = 1};
+	uint64_t ram = cpu_tier_bytes(e);
+	uint64_t buffers = e->is_file_backend || ram ? (uint64_t)o->io_depth * o->io_size_bytes : 0;
+	uint64_t available = e->host.mem_available_bytes;
+	if (o->simulate || ram + buffers + ENGINE_MEMORY_RESERVE_BYTES <= available)
+		return;
+	uint64_t taken = buffers + ENGINE_MEMORY_RESERVE_BYTES;
+	if (taken > available) {
+		problems_add(problems, ERR_FS_FULL,
+			     "--io-depth, --io-size: buffers of %.3f GiB are asked for, but %.3f GiB of memory "
+			     "are available and 1 GiB must stay free",
+			     (double)buffers / ENGINE_GIB, (double)available / ENGINE_GIB);
+		return;
+	}
 	problems_add(problems, ERR_FS_FULL,
-		     "--cpu-mem-gb: %.3f GiB are %s, but %.3f GiB of memory are available and 1 GiB "
+		     "--cpu-mem-gb: %.3f GiB are asked for%s, but %.3f GiB of memory are available and 1 GiB "
 		     "must stay free; at most %.1f fits",
-		     (double)wanted / ENGINE_GIB,
-		     opt_given(&set, "--cpu-mem-gb") ? "asked for" : "the default",
-		     (double)available / ENGINE_GIB,
-		     (double)(fits * 10 / (1 << 30)) / 10.0);
+		     (double)ram / ENGINE_GIB, opt_given(&set, "--cpu-mem-gb") ? "" : " (the default)",
+		     (double)available / ENGINE_GIB, (double)((available - taken) * 10 / (1 << 30)) / 10.0);
 }
 
 static void check_output(struct engine *e, struct problems *problems)
@@ -44,25 +52,11 @@ static void check_output(struct engine *e, struct problems *problems)
 		snprintf(e->output, sizeof(e->output), "%s", e->cfg->opt.output);
 	else
 		snprintf(e->output, sizeof(e->output), "benchmark_results_%s.json", stamp);
-	CLEANUP_FREE char *path = path_resolve(e->output);
-	if (!path)
-		return;
-	struct stat st;
-	/* The file is replaced by a rename, which must not happen to a device such as /dev/null. */
-	if (!stat(path, &st) && !S_ISREG(st.st_mode)) {
-		problems_add(problems, ERR_FS_STRUCTURE, "--output: '%s' is %s", e->output,
-			     S_ISDIR(st.st_mode) ? "a directory" : "not a regular file");
-		return;
+	struct error err = {0};
+	if (file_check_target(e->output, &err)) {
+		error_prefix(&err, "--output");
+		problems_add_error(problems, &err);
 	}
-	char *slash = strrchr(path, '/');
-	slash[slash == path ? 1 : 0] = '\0';
-	if (stat(path, &st))
-		problems_add(problems, ERR_FS_NOT_FOUND, "--output: there is no directory '%s'", path);
-	else if (!S_ISDIR(st.st_mode))
-		problems_add(problems, ERR_FS_STRUCTURE, "--output: '%s' is not a directory", path);
-	else if (access(path, W_OK | X_OK))
-		problems_add(problems, ERR_FS_PERMISSION, "--output: '%s' is not writable for this user",
-			     path);
 }
 
 static void engine_seed(struct engine *e)
@@ -102,7 +96,7 @@ int engine_check(struct engine *e, struct problems *problems)
 
 /* ---- creation ---- */
 
-static int engine_tiers(struct engine *e, struct error *err)
+static int engine_cpu_tier(struct engine *e, struct error *err)
 {
 	const struct config *cfg = e->cfg;
 	uint64_t ram = cpu_tier_bytes(e);
@@ -120,8 +114,13 @@ static int engine_tiers(struct engine *e, struct error *err)
 		if (!rc)
 			e->tier_count++;
 	}
-	if (rc)
-		return rc;
+	return rc;
+}
+
+static int engine_storage_tier(struct engine *e)
+{
+	const struct config *cfg = e->cfg;
+	int rc;
 	struct tier **last = &e->tier[e->tier_count];
 	uint64_t limit = cfg->opt.storage_capacity_gib > 0
 				 ? (uint64_t)(cfg->opt.storage_capacity_gib * ENGINE_GIB)
@@ -260,11 +259,13 @@ int engine_open(struct engine *e, struct error *err)
 {
 	static const enum payload_check checks[] = {
 		[VERIFY_OFF] = PAYLOAD_OFF, [VERIFY_STAMP] = PAYLOAD_STAMPS, [VERIFY_FULL] = PAYLOAD_FULL};
-	int rc = 0;
-	if (e->is_file_backend)
+	/* The memory tier first: it takes long, a signal may end it at any moment, and nothing is on the disk yet. */
+	int rc = engine_cpu_tier(e, err);
+	watch_signals();
+	if (!rc && e->is_file_backend)
 		rc = storage_open(&e->storage, e->cfg, &e->notices, err);
 	if (!rc)
-		rc = engine_tiers(e, err);
+		rc = engine_storage_tier(e);
 	if (!rc && !e->cfg->opt.simulate) {
 		e->payload = payload_new(e->seed, checks[e->cfg->opt.verify]);
 		rc = e->payload ? 0 : -ENOMEM;

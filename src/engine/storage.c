@@ -87,6 +87,9 @@ static void check_capacity(struct storage *s, const struct config *cfg, uint64_t
 			     "GiB; %.3f fits",
 			     (double)s->limit_bytes / ENGINE_GIB, s->cache_dir,
 			     (double)available / ENGINE_GIB, (double)automatic / ENGINE_GIB);
+	else if (s->limit_bytes < 2 * TIER_PAYLOAD_ALIGN && cfg->opt.storage_capacity_gib > 0)
+		problems_add(problems, ERR_CONFIG_INVALID,
+			     "--storage-capacity-gb: %g is less than the smallest file takes", cfg->opt.storage_capacity_gib);
 	else if (s->limit_bytes < 2 * TIER_PAYLOAD_ALIGN)
 		problems_add(problems, ERR_FS_FULL, "--cache-dir: '%s' has no space left", s->cache_dir);
 }

@@ -20,6 +20,8 @@
 #define PROGRESS_TERMINAL_NS (NS_PER_S / 2)
 #define PROGRESS_PLAIN_NS    (10 * NS_PER_S)
 #define SIGNAL_REPEAT_NS     (NS_PER_S / 2)
+/* The kernel counts an I/O a little before its worker does: its counters are read this much before the window opens. */
+#define WINDOW_LEAD_NS	     (10 * NS_PER_MS)
 #define WATCH_STEP_NS	     (20 * NS_PER_MS)
 
 static void signal_set(sigset_t *set)
@@ -27,6 +29,22 @@ static void signal_set(sigset_t *set)
 	sigemptyset(set);
 	sigaddset(set, SIGINT);
 	sigaddset(set, SIGTERM);
+}
+
+static void leave_at_once(int signal)
+{
+	(void)signal;
+	_exit(EXIT_INTERRUPTED);
+}
+
+void watch_setup(void)
+{
+	/* Signals that were ignored at the start, as under nohup, stay so. */
+	static const int signals[] = {SIGINT, SIGTERM};
+	struct sigaction leave = {.sa_handler = leave_at_once}, now;
+	for (size_t i = 0; i < ARRAY_LEN(signals); i++)
+		if (!sigaction(signals[i], NULL, &now) && now.sa_handler != SIG_IGN)
+			sigaction(signals[i], &leave, NULL);
 }
 
 void watch_signals(void)
@@ -43,6 +61,27 @@ static bool signal_arrived(void)
 	signal_set(&set);
 	struct timespec now = {0};
 	return sigtimedwait(&set, NULL, &now) > 0;
+}
+
+/** A wish to stop, and when it came. */
+struct stop {
+	bool is_asked;
+	uint64_t asked_ns;
+};
+
+/* True once, for the first signal. A second one leaves at once. */
+static bool signal_is_first(struct stop *s)
+{
+	if (!signal_arrived())
+		return false;
+	/* timeout(1) and some shells signal a process and then its group: that is one wish. */
+	if (s->is_asked && clock_mono_ns() - s->asked_ns >= SIGNAL_REPEAT_NS)
+		_exit(EXIT_INTERRUPTED);
+	bool is_first = !s->is_asked;
+	s->is_asked = true;
+	if (is_first)
+		s->asked_ns = clock_mono_ns();
+	return is_first;
 }
 
 static void sample_cpu(double *user_s, double *system_s)
@@ -115,8 +154,8 @@ static void watch_end(struct engine *e, struct watch *w)
 static uint64_t next_step_ns(const struct runner_progress *p, uint64_t now_ns)
 {
 	uint64_t step = WATCH_STEP_NS;
-	if (p->window_begin_ns > now_ns)
-		step = MIN(step, p->window_begin_ns - now_ns);
+	if (p->window_begin_ns > now_ns + WINDOW_LEAD_NS)
+		step = MIN(step, p->window_begin_ns - WINDOW_LEAD_NS - now_ns);
 	if (p->window_end_ns > now_ns)
 		step = MIN(step, p->window_end_ns - now_ns);
 	return MAX(step, NS_PER_MS / 10);
@@ -126,15 +165,14 @@ static uint64_t next_step_ns(const struct runner_progress *p, uint64_t now_ns)
 static bool fill_wait(struct engine *e, const char *what, const struct runner_fill *fill)
 {
 	char size[32];
-	bool was_interrupted = false;
+	struct stop stop = {0};
 	uint64_t next = clock_mono_ns() + PROGRESS_PLAIN_NS;
 	log_info("%s: writing %" PRIu64 " entries of %s", what, fill->count,
 		 fmt_bytes(size, sizeof(size), fill->payload_bytes));
 	runner_fill(e->runner, fill);
 	while (!runner_wait(e->runner, WATCH_STEP_NS)) {
-		if (!was_interrupted && signal_arrived()) {
+		if (signal_is_first(&stop)) {
 			log_warning("interrupted while %s entries were written", what);
-			was_interrupted = true;
 			runner_stop(e->runner);
 		}
 		if (clock_mono_ns() < next)
@@ -142,7 +180,7 @@ static bool fill_wait(struct engine *e, const char *what, const struct runner_fi
 		log_info("%s: %" PRIu64 " of %" PRIu64 " entries", what, runner_filled(e->runner), fill->count);
 		next += PROGRESS_PLAIN_NS;
 	}
-	return !was_interrupted;
+	return !stop.is_asked;
 }
 
 bool watch_fill(struct engine *e)
@@ -182,27 +220,21 @@ void watch_run(struct engine *e, struct watch *ret)
 	runner_start(e->runner);
 	uint64_t start = clock_mono_ns();
 	uint64_t next = start + every;
-	uint64_t interrupted_ns = 0;
+	struct stop stop = {0};
 	struct runner_progress p = {0}, last = {0};
 	for (;;) {
 		runner_progress(e->runner, &p);
 		uint64_t elapsed = clock_mono_ns() - start;
 		if (!e->cfg->opt.simulate)
 			p.now_ns = elapsed;
-		if (!ret->has_begin && p.now_ns >= p.window_begin_ns)
+		if (!ret->has_begin && p.now_ns + WINDOW_LEAD_NS >= p.window_begin_ns)
 			watch_begin(e, ret);
 		if (p.now_ns >= p.window_end_ns)
 			watch_end(e, ret);
 		if (runner_wait(e->runner, next_step_ns(&p, p.now_ns)))
 			break;
-		if (signal_arrived()) {
-			/* timeout(1) and some shells signal a process and then its group: that is one wish. */
-			if (ret->was_interrupted && clock_mono_ns() - interrupted_ns < SIGNAL_REPEAT_NS)
-				continue;
-			if (ret->was_interrupted)
-				_exit(EXIT_INTERRUPTED);
+		if (signal_is_first(&stop)) {
 			ret->was_interrupted = true;
-			interrupted_ns = clock_mono_ns();
 			log_warning("interrupted: closing the window; a second signal leaves at once");
 			runner_stop(e->runner);
 		}

@@ -71,6 +71,12 @@ void launch_signals_hold(sigset_t *old)
 
 void launch_signals_release(const sigset_t *old)
 {
+	/* What came for the run that is over has had its effect, or came too late for one. */
+	sigset_t set;
+	struct timespec now = {0};
+	fill_stop_set(&set);
+	while (sigtimedwait(&set, NULL, &now) > 0) {
+	}
 	sigprocmask(SIG_SETMASK, old, NULL);
 }
 

@@ -213,6 +213,10 @@ static void header(struct str *out, const struct run_result *r)
 	row(out, "workload", "%s%s%s, seed %llu%s, fingerprint 0x%016llx", or_none(r->workload_source),
 	    r->cfg->opt.trace ? "" : " ", r->cfg->opt.trace ? "" : r->cfg->workload.name, U64(r->seed),
 	    r->seed_was_drawn ? " (drawn)" : "", U64(r->fingerprint));
+	const struct config_options *o = &r->cfg->opt;
+	if (o->prefill_only || o->decode_only || o->precondition)
+		row(out, "role", "%s%s%s", o->prefill_only ? "prefill only" : o->decode_only ? "decode only" : "prefill and decode",
+		    o->precondition ? ", " : "", o->precondition ? "storage tier preconditioned" : "");
 	row(out, "load", "%lld users, at most %u requests in service, %u worker%s",
 	    (long long)r->cfg->opt.num_users, r->in_service_max, r->workers,
 	    r->workers == 1 ? "" : "s");

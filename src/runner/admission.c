@@ -35,7 +35,6 @@ static int admission_init_users(struct admission *a)
 	for (uint32_t u = 0; u < a->user_count; u++) {
 		uint64_t first = workload_gap_ns(a->workload, u, 0);
 		a->users[u].next_arrival_ns = first;
-		a->users[u].counted_ns = first;
 		user_schedule(a, u, 0);
 	}
 	return 0;
@@ -73,10 +72,8 @@ void admission_start(struct admission *a, uint64_t start_ns, uint64_t window_beg
 	heap_shift(&a->timers, start_ns);
 	for (int q = 0; q < QOS_COUNT; q++)
 		heap_shift(&a->ready[q], start_ns);
-	for (uint32_t u = 0; u < a->user_count && !a->is_trace; u++) {
+	for (uint32_t u = 0; u < a->user_count && !a->is_trace; u++)
 		a->users[u].next_arrival_ns += start_ns;
-		a->users[u].counted_ns += start_ns;
-	}
 	pthread_mutex_unlock(&a->lock);
 }
 
@@ -107,9 +104,6 @@ static void trace_fill_head(struct admission *a)
 		if (rc == 0) {
 			a->has_head = true;
 			a->head_arrival_ns = a->start_ns + a->users[0].served.gap_sum_ns;
-			/* A backlog is read long after it arrived: each row counts for the time it was due. */
-			if (trace_has_schedule(a) && a->head_arrival_ns < a->window_begin_ns)
-				a->arrived_before_window[QOS_OF_TRACE]++;
 		} else if (rc == -EINVAL) {
 			a->bad_rows++;
 		} else {
@@ -147,7 +141,8 @@ static int level_pick(const struct admission *a, uint64_t now_ns)
 	int best = -1;
 	double best_rank = 0;
 	for (int q = 0; q < QOS_COUNT; q++) {
-		if (!a->ready[q].count)
+		/* Another worker, whose clock was read later, may have found it due already. */
+		if (!a->ready[q].count || heap_min_key(&a->ready[q]) > now_ns)
 			continue;
 		double age_ms = (double)(now_ns - heap_min_key(&a->ready[q])) / 1e6;
 		double rank = w->priority_aging ? age_ms / w->qos[q].target_p95_ms
@@ -212,6 +207,7 @@ bool admission_take(struct admission *a, uint64_t now_ns, struct request *r,
 	if (taken) {
 		a->in_service++;
 		a->admitted[r->qos]++;
+		a->due_before[r->qos] += *ret_arrival_ns < a->window_begin_ns;
 	}
 	due_update(a);
 	pthread_mutex_unlock(&a->lock);
@@ -257,88 +253,58 @@ uint32_t admission_waiting(struct admission *a)
 	return n;
 }
 
-/* Arrivals of one user before @end_ns. Open loop: each is walked over once in a run, by its gap alone. */
-static uint64_t user_arrived(struct admission *a, uint32_t u, uint64_t end_ns)
+/* What was due before @end_ns and nobody took: how many, how many of them before the window, and the age of the first. */
+struct leftover {
+	uint64_t count, before_window, oldest_age_ns;
+};
+
+static void leftover_add(const struct admission *a, struct leftover *l, uint64_t due_ns, uint64_t end_ns)
 {
-	struct admission_user *user = &a->users[u];
-	if (a->is_closed_loop)
-		return user->served.sequence + (user->next_arrival_ns < end_ns);
-	/* What was served is known to have arrived: jump there. */
-	if (user->counted_sequence < user->served.sequence) {
-		user->counted_sequence = user->served.sequence;
-		user->counted_ns = user->next_arrival_ns;
+	l->count++;
+	l->before_window += due_ns < a->window_begin_ns;
+	l->oldest_age_ns = MAX(l->oldest_age_ns, end_ns - due_ns);
+}
+
+/* Open loop: arrivals behind the first are walked over here, once in a run, by their gaps alone. */
+static void user_left_over(const struct admission *a, uint32_t u, uint64_t end_ns, struct leftover *l)
+{
+	uint64_t due = a->users[u].next_arrival_ns;
+	for (uint64_t n = a->users[u].served.sequence; due < end_ns;) {
+		leftover_add(a, l, due, end_ns);
+		if (a->is_closed_loop)
+			return;
+		due += workload_gap_ns(a->workload, u, ++n);
 	}
-	while (user->counted_ns < end_ns)
-		user->counted_ns += workload_gap_ns(a->workload, u, ++user->counted_sequence);
-	return user->counted_sequence;
-}
-
-/* Arrivals per level before @end_ns. */
-static void users_arrived(struct admission *a, uint64_t end_ns, uint64_t arrived[QOS_COUNT])
-{
-	for (uint32_t u = 0; u < a->user_count; u++)
-		arrived[workload_qos(a->workload, u)] += user_arrived(a, u, end_ns);
-}
-
-void admission_mark_window(struct admission *a)
-{
-	pthread_mutex_lock(&a->lock);
-	if (!a->is_trace)
-		users_arrived(a, a->window_begin_ns, a->arrived_before_window);
-	else if (!trace_has_schedule(a))
-		a->arrived_before_window[QOS_OF_TRACE] = a->admitted[QOS_OF_TRACE];
-	pthread_mutex_unlock(&a->lock);
 }
 
 /* A trace's rows that were due and never taken: read on to the end of the window. */
-static uint64_t trace_left_over(struct admission *a, uint64_t end_ns)
+static void trace_left_over(struct admission *a, uint64_t end_ns, struct leftover *l)
 {
-	uint64_t left = 0;
 	trace_fill_head(a);
 	while (trace_has_schedule(a) && a->has_head && a->head_arrival_ns < end_ns) {
-		left++;
+		leftover_add(a, l, a->head_arrival_ns, end_ns);
 		a->has_head = false;
 		trace_fill_head(a);
-	}
-	return left;
-}
-
-static void trace_count(struct admission *a, uint64_t end_ns, uint64_t arrived[QOS_COUNT],
-			struct metrics *m)
-{
-	trace_fill_head(a);
-	if (trace_has_schedule(a) && a->has_head && a->head_arrival_ns < end_ns)
-		m->oldest_age_ns[QOS_OF_TRACE] = end_ns - a->head_arrival_ns;
-	arrived[QOS_OF_TRACE] = a->admitted[QOS_OF_TRACE] + trace_left_over(a, end_ns);
-	m->count[COUNT_TRACE_ROWS_UNUSABLE] += a->bad_rows;
-}
-
-static void users_count(struct admission *a, uint64_t end_ns, uint64_t arrived[QOS_COUNT],
-			struct metrics *m)
-{
-	users_arrived(a, end_ns, arrived);
-	for (uint32_t u = 0; u < a->user_count; u++) {
-		enum config_qos level = workload_qos(a->workload, u);
-		uint64_t due = a->users[u].next_arrival_ns;
-		if (due < end_ns && end_ns - due > m->oldest_age_ns[level])
-			m->oldest_age_ns[level] = end_ns - due;
 	}
 }
 
 void admission_count(struct admission *a, uint64_t end_ns, struct metrics *m)
 {
-	uint64_t arrived[QOS_COUNT] = {0};
+	struct leftover left[QOS_COUNT] = {0};
 	pthread_mutex_lock(&a->lock);
 	if (a->is_trace)
-		trace_count(a, end_ns, arrived, m);
-	else
-		users_count(a, end_ns, arrived, m);
+		trace_left_over(a, end_ns, &left[QOS_OF_TRACE]);
+	for (uint32_t u = 0; u < a->user_count && !a->is_trace; u++)
+		user_left_over(a, u, end_ns, &left[workload_qos(a->workload, u)]);
 	for (int q = 0; q < QOS_COUNT; q++) {
+		a->due_before[q] += left[q].before_window;
 		/* Ended in the warm-up: there was no window to offer anything in. */
 		if (end_ns > a->window_begin_ns)
 			m->count[COUNT_QOS(q, QOS_OFFERED)] +=
-				arrived[q] - a->arrived_before_window[q];
-		m->count[COUNT_QOS(q, QOS_QUEUED_AT_END)] += arrived[q] - a->admitted[q];
+				a->admitted[q] + left[q].count - a->due_before[q];
+		m->count[COUNT_QOS(q, QOS_QUEUED_AT_END)] += left[q].count;
+		m->oldest_age_ns[q] = MAX(m->oldest_age_ns[q], left[q].oldest_age_ns);
 	}
+	m->count[COUNT_TRACE_ROWS_UNUSABLE] += a->bad_rows;
 	pthread_mutex_unlock(&a->lock);
 }

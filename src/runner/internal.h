@@ -21,12 +21,10 @@
 
 /* ---- admission: streams, arrivals, levels ---- */
 
-/** One user's place in its own stream: what was served, and how far arrivals were counted. */
+/** One user's place in its own stream. */
 struct admission_user {
 	struct workload_cursor served;
-	uint64_t next_arrival_ns;  /* of the first request not yet admitted */
-	uint64_t counted_sequence; /* arrivals counted so far (open loop) ... */
-	uint64_t counted_ns;	   /* ... and when the next one is due */
+	uint64_t next_arrival_ns; /* of the first request not yet admitted */
 };
 
 struct admission {
@@ -48,7 +46,7 @@ struct admission {
 	uint64_t head_arrival_ns;
 	uint64_t bad_rows;
 	uint64_t window_begin_ns;
-	uint64_t arrived_before_window[QOS_COUNT];
+	uint64_t due_before[QOS_COUNT]; /* due before the window opened: of the admitted, at the end of all */
 	uint64_t admitted[QOS_COUNT]; /* since the start, warm-up included */
 };
 
@@ -64,8 +62,6 @@ void admission_done(struct admission *a, const struct request *r, uint64_t now_n
 uint64_t admission_deadline(struct admission *a);
 /** admission_is_over() - the trace is used up and nothing is in service. */
 bool admission_is_over(struct admission *a);
-/** admission_mark_window() - remember how many had arrived when the window opened. */
-void admission_mark_window(struct admission *a);
 /** admission_count() - at the end: offered, queued and ages per level into @m. */
 void admission_count(struct admission *a, uint64_t end_ns, struct metrics *m);
 uint32_t admission_waiting(struct admission *a);

@@ -206,6 +206,8 @@ static bool admit(struct worker *w)
 	bool any = false;
 	/* A few per turn, so that workers that wake together share what is due. */
 	for (int i = 0; i < 4 && !list_empty(&w->tasks_free); i++) {
+		if (w->now_ns >= atomic_load_explicit(&w->run->stop_ns, memory_order_relaxed))
+			break; /* this very turn ended the window */
 		struct task *t = list_entry(w->tasks_free.next, struct task, node);
 		uint64_t arrival_ns;
 		if (!admission_take(&w->run->admission, w->now_ns, &t->request, &arrival_ns))
@@ -247,8 +249,6 @@ static void window_begin(struct worker *w)
 	w->has_cpu_begin = true;
 	w->cpu_begin_ns = clock_thread_cpu_ns();
 	w->ready_begin_ns = thread_ready_delay_ns();
-	if (w->index == 0)
-		admission_mark_window(&w->run->admission);
 }
 
 /* When something will happen without outside help: 0 for now. */

@@ -41,8 +41,9 @@ static uint64_t draw_gap_ns(const struct stream_params *p, const struct user *us
 {
 	uint64_t factor = rng_range(rng, p->jitter_min_ppm, p->jitter_max_ppm);
 
-	/* think_ns * factor / PPM, in two parts so that it cannot overflow */
-	return user->think_ns / PPM * factor + user->think_ns % PPM * factor / PPM;
+	/* think_ns * factor / PPM, in two parts so that it cannot overflow; never 0, so that time goes on */
+	uint64_t gap = user->think_ns / PPM * factor + user->think_ns % PPM * factor / PPM;
+	return MAX(gap, 1);
 }
 
 /* Turn and conversation of the next request; a conversation ends by the draw or by its length. */

@@ -379,8 +379,10 @@ run_with() {
 	local run
 	run="$(dirname "$(metadata)")"
 	cmp "$T/copy.json" "$run"/kvcache_results_*.json
+	rm -r "$R"
 	expect 3 run_with --output "$T/no/such/dir/copy.json"
-	has "$ERR" "--output: cannot copy the result"
+	has "$ERR" "--output: there is no directory '$T/no/such/dir'"
+	[ ! -e "$R" ] # found out before anything was created
 }
 
 @test "--loops: a run directory each, stopping at the first failure" {

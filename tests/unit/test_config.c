@@ -243,7 +243,7 @@ static void test_templates_of_a_file(void **state)
 		"user_templates:\n"
 		"  chatbot:\n" /* empty: removed */
 		"  coding: {context_range: [1, 2]}\n"
-		"  agent: {context_range: [5, 6], generation_range: [7, 8], think_time_range: [0, 0]}\n");
+		"  agent: {context_range: [5, 6], generation_range: [7, 8], think_time_range: [0, 0.5]}\n");
 	assert_fine(f);
 	const struct config_workload *w = &f->cfg.workload;
 	assert_string_equal(w->name, "mine");
@@ -252,7 +252,7 @@ static void test_templates_of_a_file(void **state)
 	assert_int_equal(w->template_count, 3);
 	assert_template(&w->templates[0], "coding", (uint32_t[]){1, 2, 100, 500}, 0.2, 1.0);
 	assert_string_equal(w->templates[1].name, "document");
-	assert_template(&w->templates[2], "agent", (uint32_t[]){5, 6, 7, 8}, 0, 0);
+	assert_template(&w->templates[2], "agent", (uint32_t[]){5, 6, 7, 8}, 0, 0.5);
 }
 
 static void test_refused_files(void **state)
@@ -283,6 +283,8 @@ static void test_refused_files(void **state)
 		{"workload: {prefix_words: [1, x]}\n", "\"x\" does not fit"},
 		{"workload: {arrival: poisson}\n", "expected one of open, closed"},
 		{"workload: {priority_aging: 7}\n", "\"7\" does not fit, expected true or false"},
+		{"user_templates: {chatbot: {think_time_range: [0, 0]}}\n", "think_time_range ends at 0 s"},
+		{"workload: {think_jitter: [0, 0]}\n", "is out of range"},
 		{"workload: {think_jitter: [2, 1]}\n", "the first number is above the second"},
 		{"workload: {name: 01234567890123456789012345678901}\n", "is too long"},
 		{"user_templates: {chatbot: {context_range: [1, 16777217]}}\n", "is out of range"},

@@ -647,7 +647,7 @@ static void check_conservation(const struct rig *g)
 {
 	const struct admission *a = &g->runner->admission;
 	for (int q = 0; q < QOS_COUNT && g->outcome.window_ns; q++)
-		assert_int_equal(a->arrived_before_window[q] +
+		assert_int_equal(a->due_before[q] +
 					 counter(g, COUNT_QOS(q, QOS_OFFERED)),
 				 a->admitted[q] + counter(g, COUNT_QOS(q, QOS_QUEUED_AT_END)));
 	/* An end in real time may be set while others are a moment ahead of it. */
@@ -1452,6 +1452,152 @@ static void test_trace_in_service_bound(void **state)
 	free(rows);
 }
 
+/* One worker's clock was read later than another's: what it found due is not yet due for the other. */
+static void test_skewed_clocks(void **state)
+{
+	(void)state;
+	static const char *const yamls[] = {NULL, "workload:\n  priority_aging: true\n"};
+	for (size_t i = 0; i < ARRAY_LEN(yamls); i++) {
+		struct rig g = {0};
+		rig_new(&g, "--num-users 200 --duration 60 --generation-mode none", yamls[i]);
+		g.setup.in_service_max = 100;
+		struct admission a;
+		assert_int_equal(admission_init(&a, &g.setup), 0);
+		admission_start(&a, 0, 0);
+		struct request r = {0};
+		uint64_t arrival, taken = 0;
+		assert_true(admission_take(&a, 2 * NS_PER_S, &r, &arrival)); /* all users are due by then */
+		for (uint64_t now = 0; now < NS_PER_S; now += NS_PER_MS)
+			while (admission_take(&a, now, &r, &arrival)) {
+				assert_true(arrival <= now);
+				taken++;
+			}
+		assert_true(taken > 10);
+		request_release(&r);
+		admission_release(&a);
+		rig_release(&g);
+	}
+}
+
+/* check_run() compares what arrived, was taken, and is left over, whatever the clock and the end. */
+static void test_sums_at_every_end(void **state)
+{
+	(void)state;
+	static const struct {
+		const char *options, *yaml;
+		bool has_trace;
+	} cases[] = {
+		{"--num-users 20 --duration 100 --max-requests 30 --simulate --generation-mode none", NULL, false},
+		{"--num-users 300 --duration 1 --workers 4 --generation-mode none",
+		 "workload: {arrival: closed}\nuser_templates: {chatbot: {think_time_range: [0, 0.001]}}\n", false},
+		{"--num-users 10 --duration 1 --workers 4 --generation-mode none --trace-speedup 0", NULL, true},
+		{"--num-users 20 --duration 20 --warmup 10 --simulate --generation-mode none",
+		 "workload: {arrival: closed}\n", false},
+	};
+	for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+		struct rig g = {0};
+		if (cases[i].has_trace)
+			write_text(g.trace, "{\"timestamp\": 0, \"input_length\": 600, \"output_length\": 1, \"hash_ids\": [1, 2]}\n"
+					    "{\"timestamp\": 1, \"input_length\": 600, \"output_length\": 1, \"hash_ids\": [1, 3]}\n");
+		rig_new(&g, cases[i].options, cases[i].yaml);
+		if (g.setup.is_virtual)
+			rig_model(&g, TIER_STORAGE, UINT64_C(1) << 42);
+		else
+			rig_null(&g);
+		rig_run(&g);
+		uint64_t offered = 0, admitted = 0;
+		for (int q = 0; q < QOS_COUNT; q++) {
+			offered += counter(&g, COUNT_QOS(q, QOS_OFFERED));
+			admitted += counter(&g, COUNT_QOS(q, QOS_ADMITTED));
+		}
+		assert_true(admitted > 0);
+		assert_true(g.setup.warmup_ns || admitted <= offered);
+		rig_release(&g);
+	}
+}
+
+static struct runner_fill fill_of(uint64_t (*key)(uint64_t), uint64_t count, uint64_t bytes)
+{
+	return (struct runner_fill){.key = key, .count = count, .payload_bytes = bytes, .parallel = 8};
+}
+
+/* Filled entries are there before the clock starts, count nowhere, and are all that a decode-only run touches. */
+static void test_decode_only(void **state)
+{
+	(void)state;
+	static const char *const options[] = {
+		"--num-users 20 --duration 20 --decode-only --simulate --generation-mode none",
+		"--num-users 20 --duration 1 --decode-only --workers 3 --generation-mode none",
+	};
+	for (size_t i = 0; i < ARRAY_LEN(options); i++) {
+		struct rig g = {0};
+		rig_new(&g, options[i], NULL);
+		if (g.setup.is_virtual)
+			rig_model(&g, TIER_STORAGE, UINT64_C(1) << 42);
+		else
+			rig_null(&g);
+		rig_cache(&g);
+		g.setup.prepared = 50;
+		struct error err = {0};
+		assert_int_equal(runner_new(&g.setup, &g.runner, &err), 0);
+		struct runner_fill fill = fill_of(key_prepared, 50, 1 << 20);
+		runner_fill(g.runner, &fill);
+		assert_true(runner_wait(g.runner, 100 * NS_PER_S));
+		assert_int_equal(runner_filled(g.runner), 50);
+		assert_int_equal(cache_usage(g.cache, 0).entries, 50);
+		runner_start(g.runner);
+		rig_end(&g);
+		assert_true(counter(&g, COUNT_REQUESTS_COMPLETED) > 0);
+		assert_true(counter(&g, COUNT_DECODE_READS) > 0);
+		assert_int_equal(counter(&g, COUNT_CACHE_MISSES), 0);
+		assert_int_equal(counter(&g, COUNT_WRITE_OPS), 0);
+		assert_int_equal(tier_sum(&g, DIR_WRITE), 0);
+		assert_int_equal(counter(&g, COUNT_READ_OPS), counter(&g, COUNT_DECODE_READS));
+		assert_int_equal(cache_usage(g.cache, 0).entries, 50);
+		rig_release(&g);
+	}
+}
+
+/* A fill that is stopped ends with what is being written, and the runner can be freed. */
+static void test_fill_stopped(void **state)
+{
+	(void)state;
+	struct rig g = {0};
+	rig_new(&g, "--num-users 20 --duration 1 --workers 2 --generation-mode none", NULL);
+	rig_null(&g);
+	rig_cache(&g);
+	struct error err = {0};
+	assert_int_equal(runner_new(&g.setup, &g.runner, &err), 0);
+	struct runner_fill fill = fill_of(key_filler, UINT64_C(1) << 40, 1 << 20);
+	runner_fill(g.runner, &fill);
+	while (!runner_filled(g.runner))
+		assert_false(runner_wait(g.runner, NS_PER_MS));
+	runner_stop(g.runner);
+	assert_true(runner_wait(g.runner, 100 * NS_PER_S));
+	assert_true(runner_filled(g.runner) < fill.count);
+	g.m = metrics_new();
+	assert_non_null(g.m);
+	assert_int_equal(runner_collect(g.runner, g.m, &g.outcome), 0);
+	assert_int_equal(g.outcome.window_ns, 0);
+	assert_true(g.outcome.is_interrupted);
+	rig_release(&g);
+}
+
+/* Prefill-only: a write each, and nothing is ever looked up. */
+static void test_prefill_only(void **state)
+{
+	(void)state;
+	struct rig g = {0};
+	rig_new(&g, "--num-users 20 --duration 60 --prefill-only --simulate --generation-mode none", NULL);
+	rig_model(&g, TIER_STORAGE, UINT64_C(1) << 42);
+	rig_run(&g);
+	assert_true(counter(&g, COUNT_REQUESTS_COMPLETED) > 0);
+	assert_int_equal(counter(&g, COUNT_CACHE_HITS) + counter(&g, COUNT_CACHE_MISSES), 0);
+	assert_int_equal(tier_sum(&g, DIR_READ), 0);
+	assert_true(counter(&g, COUNT_PREFILL_WRITES) >= counter(&g, COUNT_REQUESTS_COMPLETED));
+	rig_release(&g);
+}
+
 /* A device too slow for the trace: latency counts from the intended arrival, and rows that were due are offered. */
 static void test_trace_backlog(void **state)
 {
@@ -2000,6 +2146,11 @@ int main(void)
 		cmocka_unit_test(test_trace_longest_prefix),
 		cmocka_unit_test(test_trace_in_service_bound),
 		cmocka_unit_test(test_trace_backlog),
+		cmocka_unit_test(test_skewed_clocks),
+		cmocka_unit_test(test_sums_at_every_end),
+		cmocka_unit_test(test_decode_only),
+		cmocka_unit_test(test_fill_stopped),
+		cmocka_unit_test(test_prefill_only),
 		cmocka_unit_test(test_request_parallel),
 		cmocka_unit_test(test_max_concurrent_allocs),
 		cmocka_unit_test(test_each_operation_may_fail),
