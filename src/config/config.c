@@ -350,6 +350,8 @@ static int check_cache_dir(struct load *l)
 static int notice_unused(struct load *l)
 {
 	const struct config_options *opt = &l->cfg->opt;
+	bool has_files = opt->storage_backend == BACKEND_FILE;
+	bool has_data = has_files || (opt->cpu_mem_gib > 0 && !opt->simulate);
 	const struct {
 		const char *option;
 		bool used;
@@ -358,6 +360,11 @@ static int notice_unused(struct load *l)
 		{"--trace-format", opt->trace != NULL, "--trace"},
 		{"--trace-speedup", opt->trace != NULL, "--trace"},
 		{"--model-tier", opt->storage_backend == BACKEND_MODEL, "--storage-backend model"},
+		{"--io-engine", has_files, "--storage-backend file"},
+		{"--io-mode", has_files, "--storage-backend file"},
+		{"--sync", has_files, "--storage-backend file"},
+		{"--cleanup", has_files, "--storage-backend file"},
+		{"--verify", has_data, "a tier that holds data"},
 		{"--precondition-size-gb", opt->precondition, "--precondition"},
 		{"--precondition-threads", opt->precondition, "--precondition"},
 	};

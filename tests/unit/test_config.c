@@ -436,6 +436,10 @@ static void test_roles(void **state)
 	assert_string_equal(f->problems.list[0].message, "--decode-only: not together with --prefill-only");
 	load(f, "--decode-only --trace x.jsonl");
 	assert_int_equal(f->problems.count, 1);
+	load(f, "--simulate --io-mode direct --verify full");
+	assert_fine(f);
+	assert_int_equal(f->cfg.notices.count, 2);
+	assert_string_equal(f->cfg.notices.v[0], "--io-mode has no effect without --storage-backend file");
 	load(f, "--precondition-threads 4");
 	assert_fine(f);
 	assert_string_equal(f->cfg.notices.v[0], "--precondition-threads has no effect without --precondition");
