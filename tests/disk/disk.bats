@@ -36,8 +36,8 @@ run_on_disk() {
 	result '.measured | .storage.write_bytes > 0 and .storage.write_bytes_per_s == .storage.write_bytes / .window_s'
 	check_counters "$before" "$after"
 	check_memory
-	# The limit holds for what is on the disk as well.
-	[ "$(du -s --apparent-size -B1 "$CACHE/kvcache.d" | cut -f1)" -le \
+	# The limit holds for what is on the disk as well. A directory in which nothing was left went with the run.
+	[ ! -d "$CACHE/kvcache.d" ] || [ "$(du -s --apparent-size -B1 "$CACHE/kvcache.d" | cut -f1)" -le \
 		"$(($(jq .tiers.storage.limit_bytes "$R") + 65536))" ]
 }
 
@@ -109,7 +109,8 @@ each_sync() {
 	for ram in 0 0.25; do
 		run_on_disk "${SMALL[@]}" --duration 2 --num-users 50 --cpu-mem-gb "$ram" --seed 42
 		result '.verdicts.page_cache_bypassed.value and .io.mode == "direct"'
-		check_arrays cache/kvcache.d 0 # all of them may have had to go for what is on its way
+		# All entries may have had to go for what was on its way.
+		[ ! -d cache/kvcache.d ] || check_arrays cache/kvcache.d 0
 	done
 }
 
