@@ -124,7 +124,7 @@ each_sync() {
 }
 
 @test "llama3.1-8b with few users" {
-	run_on_disk "${SMALL[@]}" --duration 3 --model llama3.1-8b --num-users 3 --storage-capacity-gb 3
+	run_on_disk "${SMALL[@]}" --duration 120 --max-requests 2 --model llama3.1-8b --num-users 3 --storage-capacity-gb 3
 	result '.model.bytes_per_token == 131072'
 	check_arrays cache/kvcache.d 1 "32,2,-1,8,128"
 }
