@@ -3,7 +3,7 @@
 #include "comm/comm.h"
 
 struct comm {
-	int rank, size;
+	int rank;
 };
 
 int comm_open(struct comm **ret, struct error *err)
@@ -11,7 +11,7 @@ int comm_open(struct comm **ret, struct error *err)
 	struct comm *c = malloc(sizeof(*c));
 	if (!c)
 		return error_set(err, -ENOMEM, ERR_INTERNAL, "out of memory");
-	*c = (struct comm){.rank = 0, .size = 1};
+	*c = (struct comm){.rank = 0};
 	*ret = c;
 	return 0;
 }
@@ -24,11 +24,6 @@ void comm_close(struct comm *c)
 int comm_rank(const struct comm *c)
 {
 	return c->rank;
-}
-
-int comm_size(const struct comm *c)
-{
-	return c->size;
 }
 
 int comm_agree(struct comm *c, int rc)

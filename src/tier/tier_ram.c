@@ -176,11 +176,11 @@ static char *page_at(struct tier_ram *ram, struct tier_object *obj, uint64_t off
 static uint64_t tier_ram_copy(struct tier_ram *ram, struct tier_op *op, uint64_t max)
 {
 	assert(op->offset + op->len <= tier_stored_bytes(op->obj->payload_bytes));
-	uint64_t todo = MIN(op->len - op->io.done_bytes, max);
-	for (uint64_t copied = 0; copied < todo;) {
+	uint64_t length = MIN(op->len - op->io.done_bytes, max);
+	for (uint64_t copied = 0; copied < length;) {
 		uint64_t offset = op->offset + op->io.done_bytes;
 		uint64_t in_page = offset % PAGE_BYTES;
-		uint64_t step = MIN(todo - copied, PAGE_BYTES - in_page);
+		uint64_t step = MIN(length - copied, PAGE_BYTES - in_page);
 		char *stored = page_at(ram, op->obj, offset) + in_page;
 		char *buf = (char *)op->buf + op->io.done_bytes;
 		if (op->kind == TIER_READ)
@@ -190,7 +190,7 @@ static uint64_t tier_ram_copy(struct tier_ram *ram, struct tier_op *op, uint64_t
 		op->io.done_bytes += step;
 		copied += step;
 	}
-	return todo;
+	return length;
 }
 
 static void tier_ram_submit(struct tier_worker *w, struct tier_op *op, uint64_t now_ns)

@@ -57,6 +57,10 @@ uint64_t key_filler(uint64_t number)
 	return (uint64_t)KEY_FILLER << KIND_SHIFT | number;
 }
 
+/* Kinds that are no more than a number, and the letter of their file names. */
+static const char number_letter[] = {
+	[KEY_PREFIX] = 'p', [KEY_BLOCK] = 'b', [KEY_PREPARED] = 'd', [KEY_FILLER] = 'f'};
+
 void key_file_name(uint64_t key, uint32_t generation, char buf[KEY_NAME_SIZE])
 {
 	unsigned user = (unsigned)bits(key, USER_SHIFT, 20);
@@ -72,20 +76,11 @@ void key_file_name(uint64_t key, uint32_t generation, char buf[KEY_NAME_SIZE])
 			 bits(key, 0, 40), generation);
 		return;
 	case KEY_PREFIX:
-		snprintf(buf, KEY_NAME_SIZE, "kvc-p%" PRIu64 "-g%" PRIu32 ".npy", bits(key, 0, 32),
-			 generation);
-		return;
 	case KEY_BLOCK:
-		snprintf(buf, KEY_NAME_SIZE, "kvc-b%" PRIu64 "-g%" PRIu32 ".npy", bits(key, 0, 60),
-			 generation);
-		return;
 	case KEY_PREPARED:
-		snprintf(buf, KEY_NAME_SIZE, "kvc-d%" PRIu64 "-g%" PRIu32 ".npy", bits(key, 0, 60),
-			 generation);
-		return;
 	case KEY_FILLER:
-		snprintf(buf, KEY_NAME_SIZE, "kvc-f%" PRIu64 "-g%" PRIu32 ".npy", bits(key, 0, 60),
-			 generation);
+		snprintf(buf, KEY_NAME_SIZE, "kvc-%c%" PRIu64 "-g%" PRIu32 ".npy",
+			 number_letter[key >> KIND_SHIFT], bits(key, 0, 60), generation);
 		return;
 	}
 	assert(!"a key made by this room");
