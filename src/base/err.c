@@ -83,6 +83,8 @@ int err_exit_code(enum err_code code)
 		return EXIT_INTERRUPTED;
 	if (code < 200 || code == ERR_UNSUPPORTED)
 		return EXIT_USAGE;
+	if (code >= 300 && code < 400)
+		return EXIT_NOT_VALID;
 	if (code >= 400 && code < 500)
 		return EXIT_ENVIRONMENT;
 	return EXIT_RUN_FAILED;

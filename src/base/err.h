@@ -30,10 +30,14 @@ enum err_code {
 	ERR_RUN_TIMEOUT = 202,		/* the engine did not end in time */
 	ERR_RUN_INTERRUPTED = 203,	/* a signal ended the run */
 	ERR_RUN_DEPENDENCY = 204,	/* a program or library is missing */
+	ERR_RULES_INVALID = 301,	/* the rules of no division allow it */
+	ERR_RULES_OPEN = 302,		/* allowed in the open division only */
 	ERR_FS_NOT_FOUND = 401,		/* path does not exist */
 	ERR_FS_PERMISSION = 402,	/* path may not be used */
 	ERR_FS_FULL = 403,		/* not enough space or memory for what was asked */
 	ERR_FS_STRUCTURE = 404,		/* something of another kind is in the way (or in use) */
+	ERR_MPI_MISSING = 501,		/* no launcher */
+	ERR_MPI_HOST = 502,		/* a host cannot be reached */
 	ERR_INTERNAL = 901,		/* our bug */
 	ERR_UNSUPPORTED = 902,		/* known, but not in this version */
 };
@@ -76,12 +80,12 @@ void problems_release(struct problems *p);
 
 enum exit_code {
 	EXIT_OK = 0,		/* success */
-	EXIT_NOT_VALID = 1,	/* engine: ran, but the result is not valid; control: help asked by mistake */
+	EXIT_NOT_VALID = 1,	/* engine: ran, but the result is not valid; control: help asked by mistake, or the rules forbid it */
 	EXIT_USAGE = 2,		/* the command line or a file it names is wrong */
 	EXIT_ENVIRONMENT = 3,	/* the machine cannot do it: path, permission, space */
 	EXIT_RUN_FAILED = 6,	/* control plane: the benchmark failed */
 	EXIT_INTERRUPTED = 8,	/* a signal; a partial result was written */
 };
 
-/** err_exit_code() - exit code for a failure kind: 1xx and 902 -> 2, 2xx and 901 -> 6, 203 -> 8, 4xx -> 3. */
+/** err_exit_code() - exit code for a failure kind: 1xx and 902 -> 2, 2xx, 5xx and 901 -> 6, 203 -> 8, 3xx -> 1, 4xx -> 3. */
 int err_exit_code(enum err_code code);

@@ -6,6 +6,7 @@
 #include <fcntl.h>
 #include <libgen.h>
 #include <limits.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -89,6 +90,14 @@ int file_check_target(const char *path, struct error *err)
 	if (access(dir, W_OK | X_OK))
 		return error_set(err, -EACCES, ERR_FS_PERMISSION, "'%s' is not writable for this user", dir);
 	return 0;
+}
+
+int file_flush_stdout(void)
+{
+	bool has_failed = ferror(stdout);
+	if (fflush(stdout))
+		return -errno;
+	return has_failed ? -EIO : 0;
 }
 
 int dir_make(const char *path)

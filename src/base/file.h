@@ -34,6 +34,12 @@ int file_write_atomic(const char *path, const char *data, size_t len);
  */
 int file_check_target(const char *path, struct error *err);
 
+/**
+ * file_flush_stdout() - did everything that was printed arrive? To be asked once, before the program ends.
+ * Return: 0; -ENOSPC, -EPIPE ...; -EIO when an earlier write failed for a reason that is lost.
+ */
+int file_flush_stdout(void);
+
 /** dir_make() - mkdir -p. Return: 0, -ENOTDIR when a component is no directory, or -errno. */
 int dir_make(const char *path);
 

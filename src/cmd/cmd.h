@@ -29,6 +29,8 @@ struct cmd_universal {
 	char *config_file;
 	bool what_if;
 	bool skip_validation;
+	bool open, closed;
+	bool allow_invalid;
 	bool quiet;
 	bool verbose;
 	bool debug;
@@ -68,6 +70,13 @@ struct cmd_command {
 	int (*run)(struct cmd_invocation *inv);
 };
 
+/** What the rules say of the parameters. See division.c. */
+struct cmd_division {
+	const char *asked;     /* "open", "closed"; NULL: neither */
+	const char *verdict;   /* "CLOSED", "OPEN", "INVALID"; NULL: not judged */
+	struct strlist issues; /* why it is no better */
+};
+
 struct cmd_invocation {
 	const struct cmd_command *command;
 	const char *command_line;    /* as typed, shell-quoted */
@@ -77,6 +86,7 @@ struct cmd_invocation {
 	struct opt_set set; /* of groups */
 	struct cmd_universal universal;
 	struct cmd_kvcache kvcache;
+	struct cmd_division division;
 	struct config config;
 };
 
@@ -91,12 +101,44 @@ int cmd_options_init(struct cmd_invocation *inv);
 void cmd_options_release(struct cmd_invocation *inv);
 
 /**
- * cmd_options_parse() - typed options, then the --config-file under them
+ * cmd_options_parse() - typed options, then the weaker layers under them
  * @help: [out] true: help was asked for, nothing else matters
  * Return: 0 (look at @problems->count) or -ENOMEM.
  */
 int cmd_options_parse(struct cmd_invocation *inv, int argc, char *const *argv,
 		      struct problems *problems, bool *help);
+
+/** What a long option name is to the command of an invocation. */
+enum cmd_name {
+	CMD_NAME_OURS,
+	CMD_NAME_REFUSED,   /* not in this version */
+	CMD_NAME_ELSEWHERE, /* of another command */
+	CMD_NAME_UNKNOWN,
+};
+enum cmd_name cmd_options_lookup(const struct cmd_invocation *inv, const char *name);
+
+/* layers.c */
+
+/**
+ * cmd_layers_apply() - give what was not typed the value of the strongest weaker layer: the
+ * --config-file, the environment (MLPSTORAGE_NUM_USERS), the person's own configuration
+ * ($XDG_CONFIG_HOME/mlpstorage/config.yaml, options that say where and not what is run)
+ * Every value is checked, also one that a stronger layer hides.
+ * Return: 0 (look at @problems->count) or -ENOMEM.
+ */
+int cmd_layers_apply(struct cmd_invocation *inv, struct problems *problems);
+/** cmd_layers_log() - which values are not the defaults, and where each comes from; with debug, all. */
+void cmd_layers_log(const struct cmd_invocation *inv);
+
+/* division.c */
+
+/**
+ * cmd_division_check() - may this run be what --open or --closed says it is meant for?
+ * Fills inv->division. Without either option nothing is judged. Return: 0 (look at @problems->count) or -ENOMEM.
+ */
+int cmd_division_check(struct cmd_invocation *inv, struct problems *problems);
+
+/* options.c */
 
 /** cmd_log_init() - log threshold and colour as the universal options ask; NULL: their defaults. */
 void cmd_log_init(const struct cmd_universal *u);
@@ -111,6 +153,8 @@ bool cmd_is_refused(const char *name);
 int cmd_report(const struct error *err);
 /** cmd_report_all() - several. Return: the exit code of the first. */
 int cmd_report_all(const struct problems *problems);
+/** cmd_report_stdout() - what was printed and did not arrive is an error. Return: @code, or that error's where it was EXIT_OK. */
+int cmd_report_stdout(int code);
 /** cmd_stage() - "Stage 2/4: text...". */
 void cmd_stage(unsigned stage, unsigned count, const char *text);
 

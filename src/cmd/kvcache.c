@@ -8,7 +8,10 @@
 
 int cmd_kvcache_check(struct cmd_invocation *inv, struct problems *problems)
 {
-	return config_load(&inv->engine, &inv->config, problems);
+	size_t before = problems->count;
+	int rc = config_load(&inv->engine, &inv->config, problems);
+	bool is_run = inv->command->groups & CMD_GROUP_ENGINE;
+	return rc || !is_run || problems->count > before ? rc : cmd_division_check(inv, problems);
 }
 
 /* An option of the engine as a JSON value; null where this command does not take it. */

@@ -133,6 +133,7 @@ static int invoke(struct cmd_invocation *inv, int argc, char **argv)
 		code = EXIT_OK;
 	} else {
 		cmd_log_init(&inv->universal);
+		cmd_layers_log(inv);
 		code = problems.count ? report_usage(inv, &problems) : run_loops(inv);
 	}
 	problems_release(&problems);
@@ -178,14 +179,21 @@ static int dispatch(int argc, char **argv)
 	return run_command(command, argc, argv);
 }
 
+static bool wants_version(int argc, char **argv)
+{
+	for (int i = 1; i < argc; i++)
+		if (!strcmp(argv[i], "--version"))
+			return true;
+	return false;
+}
+
 int main(int argc, char **argv)
 {
+	int code = EXIT_OK;
 	cmd_log_init(NULL);
-	for (int i = 1; i < argc; i++) {
-		if (!strcmp(argv[i], "--version")) {
-			puts("mlpstorage " MLPSTORAGE_VERSION);
-			return EXIT_OK;
-		}
-	}
-	return dispatch(argc, argv);
+	if (wants_version(argc, argv))
+		puts("mlpstorage " MLPSTORAGE_VERSION);
+	else
+		code = dispatch(argc, argv);
+	return cmd_report_stdout(code);
 }

@@ -1,13 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-/* Options of mlpstorage's commands: which groups a command has, what is refused, and the override
- * file. */
+/* Options of mlpstorage's commands: which groups a command has, and what is refused. */
 #include <string.h>
 #include <unistd.h>
 
 #include "base/file.h"
 #include "base/log.h"
 #include "cmd/cmd.h"
-#include "config/yaml.h"
 
 static const char *const level_names[] = {"DEBUG", "VERBOSEST", "VERBOSER", "VERBOSE",
 					  "INFO",  "STATUS",    "WARNING",  "RESULT",
@@ -18,9 +16,9 @@ static const char *const color_names[] = {"auto", "always", "never", NULL};
 
 /* clang-format off */
 static const struct opt universal_table[] = {
-	{"--results-dir", "-rd", OPT_TEXT, FIELD(results_dir), .meta = "DIR",
+	{"--results-dir", "-rd", OPT_TEXT, FIELD(results_dir), .meta = "DIR", .flags = OPT_F_SITE | OPT_F_DIR,
 	 .help = "root of the run directories; without it mlperf_storage_results in $TMPDIR or /tmp"},
-	{"--config-file", "-c", OPT_TEXT, FIELD(config_file), .meta = "FILE",
+	{"--config-file", "-c", OPT_TEXT, FIELD(config_file), .meta = "FILE", .flags = OPT_F_FILE,
 	 .help = "YAML file with values for options that are not typed, as in \"num_users: 50\""},
 	{"--loops", NULL, OPT_INT, FIELD(loops), .min = 1, .max = 1e6, .def = "1", .meta = "N",
 	 .help = "do it this many times, stopping at the first failure"},
@@ -28,22 +26,47 @@ static const struct opt universal_table[] = {
 	 .help = "show what would be started, and start nothing"},
 	{"--skip-validation", NULL, OPT_FLAG, FIELD(skip_validation),
 	 .help = "do not check first whether this machine has room for it"},
+	{"--open", NULL, OPT_FLAG, FIELD(open),
+	 .help = "the run is meant for the open division: recorded, and judged by its rules"},
+	{"--closed", NULL, OPT_FLAG, FIELD(closed),
+	 .help = "the run is meant for the closed division: refused unless it is one of that division's three"},
+	{"--allow-invalid-params", "-aip", OPT_FLAG, FIELD(allow_invalid),
+	 .help = "run although the rules of no division allow it; the metadata says INVALID"},
 	{"--quiet", NULL, OPT_FLAG, FIELD(quiet),
 	 .help = "no status lines here, no progress from the engine"},
 	{"--verbose", NULL, OPT_FLAG, FIELD(verbose),
 	 .help = "more messages, and the metadata on standard output"},
 	{"--debug", NULL, OPT_FLAG, FIELD(debug), .help = "every message"},
 	{"--stream-log-level", NULL, OPT_CHOICE, FIELD(stream_log_level), .def = "INFO",
-	 .choices = level_names, .meta = "LEVEL", .help = "least severe messages to show"},
+	 .choices = level_names, .meta = "LEVEL", .flags = OPT_F_SITE,
+	 .help = "least severe messages to show"},
 	{"--color", NULL, OPT_CHOICE, FIELD(color), .def = "auto", .choices = color_names, .meta = "WHEN",
+	 .flags = OPT_F_SITE,
 	 .help = "colour of messages; auto: on a terminal, unless NO_COLOR is set"},
 };
 
 static const struct opt program_table[] = {
 	{"--kvcache-bin-path", NULL, OPT_TEXT, .offset = offsetof(struct cmd_kvcache, bin_path), .meta = "FILE",
+	 .flags = OPT_F_SITE | OPT_F_FILE,
 	 .help = "engine to run instead of the kv-cache that comes with mlpstorage; FILE.py is run by python3"},
 };
 /* clang-format on */
+
+#define TABLE(rows) (rows), ARRAY_LEN(rows)
+
+/* Our own groups in the order of help, and what they fill. */
+static const struct {
+	unsigned group; /* enum cmd_group */
+	const char *title;
+	const struct opt *opts;
+	size_t count;
+	size_t target; /* into struct cmd_invocation */
+} tables[] = {
+	{CMD_GROUP_PROGRAM, "Program", TABLE(program_table),
+	 offsetof(struct cmd_invocation, kvcache)},
+	{CMD_GROUP_UNIVERSAL, "Every benchmark", TABLE(universal_table),
+	 offsetof(struct cmd_invocation, universal)},
+};
 
 /* Rows of kv-cache's table that say how large things are. */
 static const char *const size_rows[] = {"--model",      "--num-users", "--gpu-mem-gb",
@@ -85,9 +108,6 @@ static const struct {
 	{"--rag-num-docs", NULL, CMD_GROUP_PROGRAM},
 	{"--enable-autoscaling", NULL, CMD_GROUP_PROGRAM},
 	{"--autoscaler-mode", NULL, CMD_GROUP_PROGRAM},
-	{"--allow-invalid-params", "-aip", CMD_GROUP_UNIVERSAL},
-	{"--open", NULL, CMD_GROUP_UNIVERSAL},
-	{"--closed", NULL, CMD_GROUP_UNIVERSAL},
 	{"--verify-lockfile", NULL, CMD_GROUP_UNIVERSAL},
 };
 
@@ -103,6 +123,7 @@ bool cmd_is_refused(const char *name)
 	return false;
 }
 
+/* The whole name of a refused option, NULL when it is none. */
 static const char *find_refused(unsigned groups, const char *name, size_t len)
 {
 	for (size_t i = 0; i < ARRAY_LEN(refused_options); i++) {
@@ -120,6 +141,23 @@ static const char *find_refused(unsigned groups, const char *name, size_t len)
 static int refuse(struct problems *problems, const char *where, const char *name)
 {
 	return problems_add(problems, ERR_UNSUPPORTED, "%s%s: not in this version", where, name);
+}
+
+enum cmd_name cmd_options_lookup(const struct cmd_invocation *inv, const char *name)
+{
+	const struct opt_set engine = {.groups = &inv->engine_all, .count = 1};
+	const struct opt_group *group;
+	size_t index;
+	if (opt_find(&inv->set, name, &group, &index))
+		return CMD_NAME_OURS;
+	if (find_refused(inv->command->groups, name, strlen(name)))
+		return CMD_NAME_REFUSED;
+	bool is_known = opt_find(&engine, name, &group, &index) ||
+			find_refused(~0U, name, strlen(name));
+	for (size_t i = 0; !is_known && i < ARRAY_LEN(tables); i++)
+		for (size_t k = 0; !is_known && k < tables[i].count; k++)
+			is_known = !strcmp(tables[i].opts[k].name, name);
+	return is_known ? CMD_NAME_ELSEWHERE : CMD_NAME_UNKNOWN;
 }
 
 static bool is_size_row(const struct opt *opt)
@@ -188,12 +226,10 @@ static int groups_init(struct cmd_invocation *inv)
 		rc = select_engine_rows(inv);
 		*g++ = inv->engine;
 	}
-	if (!rc && groups & CMD_GROUP_PROGRAM)
-		rc = group_init(g++, "Program", program_table, ARRAY_LEN(program_table),
-				&inv->kvcache);
-	if (!rc && groups & CMD_GROUP_UNIVERSAL)
-		rc = group_init(g++, "Every benchmark", universal_table, ARRAY_LEN(universal_table),
-				&inv->universal);
+	for (size_t i = 0; !rc && i < ARRAY_LEN(tables); i++)
+		if (groups & tables[i].group)
+			rc = group_init(g++, tables[i].title, tables[i].opts, tables[i].count,
+					(char *)inv + tables[i].target);
 	inv->set = (struct opt_set){.groups = inv->groups, .count = (size_t)(g - inv->groups)};
 	return rc;
 }
@@ -224,6 +260,7 @@ int cmd_options_init(struct cmd_invocation *inv)
 void cmd_options_release(struct cmd_invocation *inv)
 {
 	config_release(&inv->config);
+	strlist_release(&inv->division.issues);
 	for (size_t i = 0; i < inv->set.count; i++) {
 		struct opt_set one = {.groups = &inv->groups[i], .count = 1};
 		if (inv->groups[i].target != &inv->config.opt)
@@ -253,96 +290,6 @@ static int take_refused(const struct cmd_invocation *inv, int argc, char *const 
 	return rc;
 }
 
-/* Name of the option that a key of the override file means: "num_users" is "--num-users". */
-static void key_to_name(const char *key, struct str *name)
-{
-	str_addf(name, "--%s", key);
-	for (size_t i = 0; i < name->len; i++)
-		if (name->s[i] == '_')
-			name->s[i] = '-';
-}
-
-static int refuse_key(const struct cmd_invocation *inv, const char *where, const char *key,
-		      const char *name, struct problems *problems)
-{
-	if (find_refused(inv->command->groups, name, strlen(name)))
-		return refuse(problems, where, key);
-	return problems_add(problems, ERR_CONFIG_INVALID,
-			    "%s%s: no option of '%s %s' has this name", where, key,
-			    inv->command->program, inv->command->name);
-}
-
-static int set_from_node(const struct opt_group *group, size_t index, struct yaml_node *value,
-			 const char *where, struct problems *problems)
-{
-	enum opt_type type = group->opts[index].type;
-	if (yaml_kind(value) == YAML_SCALAR)
-		return opt_set_text(group, index, yaml_text(value), OPT_FROM_FILE, where, problems);
-	if (yaml_kind(value) != YAML_SEQUENCE || (type != OPT_LIST && type != OPT_WORDS))
-		return problems_add(problems, ERR_CONFIG_INVALID,
-				    "%s%s: a single value is expected", where,
-				    group->opts[index].name);
-	int rc = 0;
-	for (size_t i = 0; !rc && i < yaml_count(value); i++) {
-		struct yaml_node *item = yaml_item(value, i);
-		if (yaml_kind(item) != YAML_SCALAR)
-			return problems_add(problems, ERR_CONFIG_INVALID,
-					    "%s%s: a list of plain words is expected", where,
-					    group->opts[index].name);
-		rc = opt_set_text(group, index, yaml_text(item), OPT_FROM_FILE, where, problems);
-	}
-	return rc;
-}
-
-static int set_from_pair(struct cmd_invocation *inv, const char *file, const char *key,
-			 unsigned line, struct yaml_node *value, struct problems *problems)
-{
-	CLEANUP_STR struct str where = {0};
-	CLEANUP_STR struct str name = {0};
-	str_addf(&where, "%s:%u: ", file, line);
-	key_to_name(key, &name);
-	const struct opt_group *group;
-	size_t index;
-	if (!opt_find(&inv->set, str_text(&name), &group, &index))
-		return refuse_key(inv, str_text(&where), key, str_text(&name), problems);
-	if (!strcmp(group->opts[index].name, "--config-file"))
-		return problems_add(problems, ERR_CONFIG_INVALID,
-				    "%sconfig_file: a file of options cannot name another",
-				    str_text(&where));
-	if (group->source[index] == OPT_FROM_TYPED || yaml_kind(value) == YAML_NULL)
-		return 0;
-	int rc = set_from_node(group, index, value, str_text(&where), problems);
-	return rc == -EINVAL ? 0 : rc; /* the problem is on the list */
-}
-
-/* Values of the override file for everything that was not typed. */
-static int overlay_file(struct cmd_invocation *inv, const char *path, struct problems *problems)
-{
-	struct yaml *y = NULL;
-	struct error err = {0};
-	int rc = yaml_open(path, &y, &err);
-	if (rc) {
-		error_prefix(&err, "--config-file");
-		return problems_add_error(problems, &err);
-	}
-	struct yaml_node *root = yaml_root(y);
-	if (!root || yaml_kind(root) == YAML_NULL)
-		log_warning("--config-file %s is empty", path);
-	else if (yaml_kind(root) != YAML_MAPPING)
-		rc = problems_add(problems, ERR_CONFIG_PARSE,
-				  "%s:%u: lines of the form \"option: value\" are expected", path,
-				  yaml_line(root));
-	for (size_t i = 0; root && yaml_kind(root) == YAML_MAPPING && !rc && i < yaml_count(root);
-	     i++) {
-		struct yaml_node *value;
-		unsigned line;
-		const char *key = yaml_pair(root, i, &value, &line);
-		rc = set_from_pair(inv, path, key, line, value, problems);
-	}
-	yaml_free(y);
-	return rc;
-}
-
 static int fill_results_dir(struct cmd_universal *u)
 {
 	if (u->results_dir)
@@ -363,8 +310,7 @@ int cmd_options_parse(struct cmd_invocation *inv, int argc, char *const *argv,
 	strlist_release(&rest);
 	if (rc || *help)
 		return rc;
-	if (inv->universal.config_file)
-		rc = overlay_file(inv, inv->universal.config_file, problems);
+	rc = cmd_layers_apply(inv, problems);
 	return rc ? rc : fill_results_dir(&inv->universal);
 }
 

@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 /* What the person at the terminal is told, in one form for every command. */
+#include <string.h>
+
+#include "base/file.h"
 #include "base/log.h"
 #include "cmd/cmd.h"
 
@@ -15,6 +18,17 @@ int cmd_report_all(const struct problems *problems)
 	for (size_t i = 0; i < problems->count; i++)
 		cmd_report(&problems->list[i]);
 	return problems->count ? err_exit_code(problems->list[0].code) : EXIT_OK;
+}
+
+int cmd_report_stdout(int code)
+{
+	struct error err = {0};
+	int rc = file_flush_stdout();
+	if (!rc)
+		return code;
+	error_set(&err, rc, ERR_FS_FULL, "cannot write to standard output: %s", strerror(-rc));
+	int failed = cmd_report(&err);
+	return code ? code : failed;
 }
 
 void cmd_stage(unsigned stage, unsigned count, const char *text)

@@ -5,6 +5,16 @@
 #include "base/log.h"
 #include "cmd/cmd.h"
 
+static void set_division(struct record *r, const struct cmd_invocation *inv)
+{
+	json_t *issues = json_array();
+	for (size_t i = 0; i < inv->division.issues.count; i++)
+		json_array_append_new(issues, record_string(inv->division.issues.v[i]));
+	record_set(r, "division", record_string(inv->division.asked));
+	record_set(r, "verification", record_string(inv->division.verdict));
+	record_set(r, "verification_issues", issues);
+}
+
 int cmd_record_open(const struct cmd_invocation *inv, const char *benchmark, const char *model,
 		    struct record **ret, struct error *err)
 {
@@ -22,6 +32,7 @@ int cmd_record_open(const struct cmd_invocation *inv, const char *benchmark, con
 	if (rc)
 		return rc;
 	record_options(r, &inv->set);
+	set_division(r, inv);
 	*ret = r;
 	return 0;
 }

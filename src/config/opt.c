@@ -227,8 +227,20 @@ int opt_set_text(const struct opt_group *group, size_t index, const char *text,
 		refuse_text(opt, text, rc, &message);
 		return add_problem(problems, where, &message);
 	}
+	if (source < group->source[index])
+		return 0;
 	begin_source(group, index, source);
 	return store_value(opt, field_of(group, index), text, value);
+}
+
+const char *opt_source_name(enum opt_source source)
+{
+	static const char *const names[] = {
+		[OPT_FROM_DEFAULT] = "default", [OPT_FROM_USER] = "user",
+		[OPT_FROM_ENVIRONMENT] = "environment", [OPT_FROM_FILE] = "file",
+		[OPT_FROM_TYPED] = "typed",
+	};
+	return names[source];
 }
 
 static void clear_field(const struct opt *opt, void *field)
@@ -300,6 +312,22 @@ bool opt_given(const struct opt_set *set, const char *name)
 	return opt_find(set, name, &group, &index) && group->source[index] != OPT_FROM_DEFAULT;
 }
 
+const char *opt_nearest(const struct opt_set *set, const char *name)
+{
+	struct suggest s = {.text = name};
+	const struct opt_group *group;
+	size_t index;
+	for (size_t g = 0; g < set->count; g++) {
+		for (size_t i = 0; i < set->groups[g].count; i++) {
+			const struct opt *opt = &set->groups[g].opts[i];
+			if (!(opt->flags & OPT_F_HIDDEN))
+				suggest_offer(&s, opt->name, strlen(opt->name));
+		}
+	}
+	const char *near = suggest_result(&s);
+	return near && opt_find(set, near, &group, &index) ? group->opts[index].name : NULL;
+}
+
 /* An argument vector being read. */
 struct cursor {
 	const struct opt_set *set;
@@ -313,15 +341,7 @@ static int unknown_option(const struct cursor *c, const char *word, size_t len)
 {
 	CLEANUP_STR struct str name = {0};
 	str_add_mem(&name, word, len);
-	struct suggest s = {.text = str_text(&name)};
-	for (size_t g = 0; g < c->set->count; g++) {
-		for (size_t i = 0; i < c->set->groups[g].count; i++) {
-			const struct opt *opt = &c->set->groups[g].opts[i];
-			if (!(opt->flags & OPT_F_HIDDEN))
-				suggest_offer(&s, opt->name, strlen(opt->name));
-		}
-	}
-	const char *near = suggest_result(&s);
+	const char *near = opt_nearest(c->set, str_text(&name));
 	return problems_add(c->problems, ERR_CONFIG_INVALID, "%s: unknown option%s%s%s",
 			    str_text(&name), near ? ", did you mean " : "", near ? near : "",
 			    near ? "?" : "");

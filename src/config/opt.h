@@ -48,6 +48,9 @@ struct opt {
 enum {
 	OPT_F_UNSET_NULL = 1 << 0, /* not given and no default: shown as null where echoed */
 	OPT_F_HIDDEN = 1 << 1,	   /* not in help */
+	OPT_F_SITE = 1 << 2,	   /* says where this is run, not what: may stand in a person's own configuration */
+	OPT_F_FILE = 1 << 3,	   /* TEXT: names a file, for completion */
+	OPT_F_DIR = 1 << 4,	   /* TEXT: names a directory */
 };
 
 /** A titled set of options with the struct it fills. A command names its groups. */
@@ -59,11 +62,17 @@ struct opt_group {
 	unsigned char *source; /* [count], enum opt_source; caller's storage, zeroed */
 };
 
+/** Where a value comes from; a larger one is stronger. */
 enum opt_source {
 	OPT_FROM_DEFAULT = 0,
-	OPT_FROM_FILE = 1, /* a YAML file */
-	OPT_FROM_TYPED = 2,
+	OPT_FROM_USER,	      /* the person's own configuration */
+	OPT_FROM_ENVIRONMENT, /* a variable */
+	OPT_FROM_FILE,	      /* a YAML file named on the command line */
+	OPT_FROM_TYPED,
 };
+
+/** opt_source_name() - "default", "user", "environment", "file" or "typed". */
+const char *opt_source_name(enum opt_source source);
 
 /** A command's options: its groups, in help order. */
 struct opt_set {
@@ -87,8 +96,9 @@ int opt_parse(const struct opt_set *set, int argc, char *const *argv, struct pro
 
 /**
  * opt_set_text() - set one option from text as if it stood in a file or on the command line
+ * @source: a value that is there from a stronger one stays; @text is checked all the same
  * @where: put in front of the message ("file.yaml:12: ") or ""
- * Return: 0; -EINVAL with one problem added.
+ * Return: 0; -EINVAL with one problem added; -ENOMEM.
  */
 int opt_set_text(const struct opt_group *group, size_t index, const char *text,
 		 enum opt_source source, const char *where, struct problems *problems);
@@ -96,6 +106,9 @@ int opt_set_text(const struct opt_group *group, size_t index, const char *text,
 /** opt_find() - row by long or short name. Return: true when found. */
 bool opt_find(const struct opt_set *set, const char *name, const struct opt_group **ret_group,
 	      size_t *ret_index);
+
+/** opt_nearest() - the long name that @name was most likely meant to be, NULL when none is near. */
+const char *opt_nearest(const struct opt_set *set, const char *name);
 
 /** opt_given() - was the option typed or in a file? @name: "--num-users"; false also when there is no such option. */
 bool opt_given(const struct opt_set *set, const char *name);

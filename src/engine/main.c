@@ -20,6 +20,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/file.h"
 #include "base/log.h"
 
 static void print_problems(const struct problems *problems)
@@ -125,14 +126,8 @@ static int run(struct config *cfg, const struct opt_group *options)
 	return code;
 }
 
-int main(int argc, char **argv)
+static int measure(int argc, char **argv)
 {
-	if (argc > 1 && !strcmp(argv[1], "trace-info"))
-		return trace_info_main(argc - 2, argv + 2);
-	if (argc > 1 && !strcmp(argv[1], "--version")) {
-		printf("kv-cache %s\n", ENGINE_VERSION);
-		return EXIT_OK;
-	}
 	size_t count;
 	struct config cfg = {0};
 	const struct opt *table = config_option_table(&count);
@@ -162,4 +157,20 @@ int main(int argc, char **argv)
 	config_release(&cfg);
 	opt_release(&set);
 	return code;
+}
+
+int main(int argc, char **argv)
+{
+	int code = EXIT_OK;
+	if (argc > 1 && !strcmp(argv[1], "trace-info"))
+		code = trace_info_main(argc - 2, argv + 2);
+	else if (argc > 1 && !strcmp(argv[1], "--version"))
+		printf("kv-cache %s\n", ENGINE_VERSION);
+	else
+		code = measure(argc, argv);
+	int rc = file_flush_stdout();
+	if (!rc)
+		return code;
+	fprintf(stderr, "kv-cache: cannot write to standard output: %s\n", strerror(-rc));
+	return code ? code : EXIT_ENVIRONMENT;
 }

@@ -249,16 +249,11 @@ json_t *record_option_value(const struct opt_group *group, size_t index)
 static void echo_group(struct record *r, const struct opt_group *group, json_t *args,
 		       json_t *sources)
 {
-	static const char *const source_names[] = {
-		[OPT_FROM_DEFAULT] = "default",
-		[OPT_FROM_FILE] = "file",
-		[OPT_FROM_TYPED] = "typed",
-	};
 	for (size_t i = 0; i < group->count; i++) {
 		char key[64];
 		opt_key(&group->opts[i], key, sizeof(key));
 		if (json_object_set_new(args, key, record_option_value(group, i)) ||
-		    json_object_set_new(sources, key, json_string(source_names[group->source[i]])))
+		    json_object_set_new(sources, key, json_string(opt_source_name(group->source[i]))))
 			r->is_short_of_memory = true;
 	}
 }

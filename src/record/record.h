@@ -63,7 +63,7 @@ char *record_path(const struct record *r, const char *fmt, ...) ATTR_PRINTF(2, 3
  */
 /** record_set() - one key; takes @value (NULL: out of memory). */
 void record_set(struct record *r, const char *key, json_t *value);
-/** record_options() - "args": every option's value; "args_source": "default", "file" or "typed". */
+/** record_options() - "args": every option's value; "args_source": as opt_source_name(). */
 void record_options(struct record *r, const struct opt_set *set);
 /** record_system_info() - "system_info": this machine. */
 void record_system_info(struct record *r, const struct host_facts *facts);

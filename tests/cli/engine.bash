@@ -3,6 +3,8 @@
 # $W is the work directory a test may fill, on the file system of TMPDIR; $OUT and $ERR lie beside it, so that a listing of
 # $W shows what the program made.
 
+. "${BASH_SOURCE[0]%/*}/common.bash"
+
 engine_setup() {
 	KV="$BUILD_DIR/src/engine/kv-cache"
 	[ -x "$KV" ] || KV="$BUILD_DIR/kv-cache"
@@ -45,18 +47,6 @@ engine_teardown() {
 	rm -rf "$T"
 }
 
-# Run with a given exit code expected; standard output and error go to $OUT and $ERR.
-expect() {
-	local code="$1" rc=0
-	shift
-	timeout -k 5 60 "$@" >"$OUT" 2>"$ERR" </dev/null || rc=$?
-	if [ "$rc" -ne "$code" ]; then
-		echo "exit $rc instead of $code from: $*"
-		cat "$OUT" "$ERR"
-		return 1
-	fi
-}
-
 # Start in the background; its id goes to $P.
 start() {
 	"$@" >"$OUT" 2>"$ERR" </dev/null 3>&- &
@@ -85,30 +75,6 @@ until_true() {
 	echo "never true: $*"
 	cat "$ERR"
 	return 1
-}
-
-has() {
-	grep -qF -- "$2" "$1" || {
-		echo "'$2' is not in $1:"
-		cat "$1"
-		return 1
-	}
-}
-
-lacks() {
-	! grep -qF -- "$2" "$1" || {
-		echo "'$2' is in $1:"
-		cat "$1"
-		return 1
-	}
-}
-
-is_empty() {
-	[ ! -s "$1" ] || {
-		echo "$1 is not empty:"
-		cat "$1"
-		return 1
-	}
 }
 
 # jq over the result file must be true.

@@ -461,12 +461,22 @@ fill_during_run() {
 	has "$ERR" "cannot write the result file '$W/gone/r.json': No such file or directory"
 }
 
-@test "a summary that cannot be printed does not cost the result" {
-	start "$KV" "${VIRTUAL[@]}"
-	finish 0
-	"$KV" "${VIRTUAL[@]}" --output "$T/full.json" >/dev/full 2>"$ERR"
+into_full() {
+	"$@" >/dev/full
+}
+
+@test "a summary that cannot be printed is an error, but does not cost the result" {
+	expect 3 into_full "$KV" "${VIRTUAL[@]}"
 	has "$ERR" "cannot print the summary: "
-	jq -e .valid "$T/full.json"
+	result .valid
+}
+
+@test "what cannot be printed is an error: --help, --version, trace-info" {
+	local words
+	for words in --help --version "trace-info --help"; do
+		expect 3 into_full "$KV" $words
+		has "$ERR" "kv-cache: cannot write to standard output: No space left on device"
+	done
 }
 
 # ---- what is printed ----

@@ -2,88 +2,14 @@
 # SPDX-License-Identifier: Apache-2.0
 # The command line of mlpstorage as a person types it. BUILD_DIR: where the programs were built.
 
+load control
+
 setup() {
-	MLPSTORAGE="$BUILD_DIR/src/cmd/mlpstorage"
-	[ -x "$MLPSTORAGE" ] || MLPSTORAGE="$BUILD_DIR/mlpstorage"
-	T="$(mktemp -d)"
-	export TMPDIR="$T/tmp"
-	mkdir "$TMPDIR"
-	R="$T/results"
-	OUT="$T/stdout"
-	ERR="$T/stderr"
+	control_setup
 }
 
 teardown() {
-	rm -rf "$T"
-}
-
-# Run with a given exit code expected; standard output and error go to $OUT and $ERR.
-expect() {
-	local code="$1" rc=0
-	shift
-	"$@" >"$OUT" 2>"$ERR" </dev/null || rc=$?
-	if [ "$rc" -ne "$code" ]; then
-		echo "exit $rc instead of $code from: $*"
-		cat "$OUT" "$ERR"
-		return 1
-	fi
-}
-
-has() {
-	grep -qF -- "$2" "$1" || {
-		echo "'$2' is not in $1:"
-		cat "$1"
-		return 1
-	}
-}
-
-lacks() {
-	! grep -qF -- "$2" "$1" || {
-		echo "'$2' is in $1:"
-		cat "$1"
-		return 1
-	}
-}
-
-# The only metadata file below the results directory.
-metadata() {
-	local found
-	found="$(find "$R" -name '*_metadata.json')"
-	[ "$(echo "$found" | wc -l)" -eq 1 ] && [ -f "$found" ] && echo "$found"
-}
-
-# A program that takes the engine's options and writes a result as the reference does.
-# $1: commands to run when everything is written.
-stand_in() {
-	cat >"$T/engine" <<-'END'
-		#!/bin/sh
-		printf '%s\n' "$@" > "$(dirname "$0")/engine.args"
-		while [ $# -gt 0 ]; do
-		  case "$1" in
-		    --output) output="$2" ;;
-		    --cache-dir) cache="$2" ;;
-		  esac
-		  shift
-		done
-		mkdir -p "$cache/kvcache.d"
-		echo data > "$cache/kvcache.d/entry.npy"
-		echo "cache is $cache"
-		echo "to the error stream" >&2
-		cat > "$output" <<-'JSON'
-		{"requests_completed": 40, "seed": 42, "summary": {"total_requests": 40,
-		 "elapsed_time": 10.0, "requests_per_second": 4.0,
-		 "end_to_end_latency_ms": {"mean": 12.5, "p50": 9.0, "p95": 50.0, "p99": 99.5},
-		 "cache_stats": {"cache_hit_rate": 0.75, "total_read_bytes": 30000000,
-		  "total_write_bytes": 10000000, "storage_health": {"overall_status": "PASS"}}}}
-		JSON
-	END
-	echo "${1:-exit 0}" >>"$T/engine"
-	chmod +x "$T/engine"
-}
-
-run_with() {
-	"$MLPSTORAGE" kvcache run --model tiny-1b --num-users 5 --duration 10 --cpu-mem-gb 0 \
-		--results-dir "$R" --kvcache-bin-path "$T/engine" "$@"
+	control_teardown
 }
 
 # --- the top
@@ -120,6 +46,19 @@ run_with() {
 	done
 }
 
+into_full() {
+	"$@" >/dev/full
+}
+
+@test "what cannot be printed is an error at every level" {
+	local words
+	for words in --help --version "kvcache --help" "kvcache run --help" "kvcache datasize --results-dir $R" \
+		"kvcache run --what-if --results-dir $R"; do
+		expect 3 into_full "$MLPSTORAGE" $words
+		has "$ERR" "[E403] cannot write to standard output: "
+	done
+}
+
 @test "a benchmark alone: its help on stderr, exit 1" {
 	expect 1 "$MLPSTORAGE" kvcache
 	has "$ERR" "datasize"
@@ -152,8 +91,7 @@ run_with() {
 		"--num-processes 4" "-np 4" "--npernode 2" "--mpi-bin mpiexec" "--mpi-btl tcp" \
 		"--oversubscribe" "--allow-run-as-root" "--mpi-params x" "--timeseries-interval 1" \
 		"--skip-timeseries" "--max-timeseries-samples 5" "--enable-rag" "--rag-num-docs 5" \
-		"--enable-autoscaling" "--autoscaler-mode qos" "--verify-lockfile f" "--open" \
-		"--closed" "--allow-invalid-params" "-aip"; do
+		"--enable-autoscaling" "--autoscaler-mode qos" "--verify-lockfile f"; do
 		expect 2 "$MLPSTORAGE" kvcache run --results-dir "$R" $words --what-if
 		[ "$(grep -c '\[E' "$ERR")" -eq 1 ]
 		has "$ERR" ": not in this version"
@@ -218,7 +156,7 @@ run_with() {
 	expect 2 "$MLPSTORAGE" kvcache run -rd "$R" -c "$T/options.yaml" --what-if
 	has "$ERR" "options.yaml:1: --num-users: 0 is out of range"
 	has "$ERR" "options.yaml:2: hosts: not in this version"
-	has "$ERR" "options.yaml:3: nonsense: no option"
+	has "$ERR" "options.yaml:3: nonsense: no option of 'kvcache run' has this name"
 	has "$ERR" "options.yaml:4: config_file:"
 	has "$ERR" "options.yaml:5: --duration:"
 	expect 2 "$MLPSTORAGE" kvcache run -rd "$R" -c "$T/missing.yaml" --what-if
