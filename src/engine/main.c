@@ -79,7 +79,7 @@ static void announce(const struct engine *e)
 static int run_checked(struct engine *e)
 {
 	struct error err = {0};
-	int rc = comm_agree(e->comm, engine_open(e, &err));
+	int rc = engine_open(e, &err);
 	if (rc) {
 		fprintf(stderr, "kv-cache: %s\n", err.message);
 		if (err.hint[0])
@@ -122,7 +122,7 @@ static int run(struct config *cfg, const struct opt_group *options)
 		code = run_checked(&e);
 	}
 	problems_release(&problems);
-	comm_close(e.comm);
+	comm_close(e.comm, code);
 	return code;
 }
 
