@@ -33,7 +33,7 @@ int file_read(const char *path, size_t max, struct str *ret)
 	}
 }
 
-static int write_all(int fd, const char *data, size_t len)
+int file_write_all(int fd, const char *data, size_t len)
 {
 	while (len) {
 		ssize_t n = write(fd, data, len);
@@ -45,6 +45,14 @@ static int write_all(int fd, const char *data, size_t len)
 		len -= (size_t)n;
 	}
 	return 0;
+}
+
+/* The new name survives a loss of power, too. Some file systems cannot, and the file is whole in any case. */
+static void sync_parent(char *path)
+{
+	CLEANUP_CLOSE int fd = open(dirname(path), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (fd >= 0)
+		fsync(fd);
 }
 
 int file_write_atomic(const char *path, const char *data, size_t len)
@@ -60,7 +68,7 @@ int file_write_atomic(const char *path, const char *data, size_t len)
 	int fd = open(str_text(&tmp), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
 	if (fd < 0)
 		return -errno;
-	int rc = write_all(fd, data, len);
+	int rc = file_write_all(fd, data, len);
 	if (!rc && fsync(fd))
 		rc = -errno;
 	if (close(fd) && !rc)
@@ -69,6 +77,8 @@ int file_write_atomic(const char *path, const char *data, size_t len)
 		rc = -errno;
 	if (rc)
 		unlink(str_text(&tmp));
+	else
+		sync_parent(tmp.s);
 	return rc;
 }
 

@@ -21,6 +21,9 @@
  */
 int file_read(const char *path, size_t max, struct str *ret);
 
+/** file_write_all() - continue until everything is written. Return: 0 or -errno. */
+int file_write_all(int fd, const char *data, size_t len);
+
 /**
  * file_write_atomic() - replace @path by @data: written to a temporary name beside it, fsynced, renamed
  * Return: 0; -EISDIR or -EINVAL when something that is no regular file is there; or -errno. On failure the old file is

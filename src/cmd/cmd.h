@@ -80,6 +80,7 @@ struct cmd_division {
 struct cmd_invocation {
 	const struct cmd_command *command;
 	const char *command_line;    /* as typed, shell-quoted */
+	char *const *argv;           /* as typed */
 	struct opt_group engine_all; /* every row, whatever the command takes: holds the defaults */
 	struct opt_group engine;     /* the rows that the command takes; target: &config.opt */
 	struct opt_group groups[CMD_GROUPS_MAX];

@@ -350,14 +350,10 @@ static int run_engine(struct kvcache_run *run)
 	return code ? code : copied;
 }
 
-/* A run directory in which nothing could be written is not left behind. */
 static int first_write(struct kvcache_run *run)
 {
 	int code = cmd_record_write(run->inv, run->record, RECORD_RUNNING, -1, 0);
-	if (code < 0)
-		return EXIT_OK;
-	rmdir(record_dir(run->record));
-	return code;
+	return code < 0 ? EXIT_OK : code;
 }
 
 /* Signals wait from before the first metadata to after the last, so that no run is left in state

@@ -154,6 +154,7 @@ static int run_command(const struct cmd_command *command, int argc, char **argv)
 			&(struct error){.code = ERR_INTERNAL, .message = "out of memory"});
 	inv->command = command;
 	inv->command_line = str_text(&line);
+	inv->argv = argv;
 	return invoke(inv, argc - 3, argv + 3);
 }
 

@@ -26,6 +26,7 @@ int cmd_record_open(const struct cmd_invocation *inv, const char *benchmark, con
 		.command = inv->command->name,
 		.version = MLPSTORAGE_VERSION,
 		.command_line = inv->command_line,
+		.argv = inv->argv,
 		.when = time(NULL),
 	};
 	int rc = record_open(&spec, &r, err);

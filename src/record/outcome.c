@@ -7,6 +7,7 @@
 
 #define GIB 1073741824.0
 #define MB  1e6
+#define GB  1e9
 
 /* Follow @path ("summary.cache_stats") from @root; NULL when a part is not there. Borrowed. */
 static json_t *outcome_at(json_t *root, const char *path)
@@ -66,6 +67,22 @@ static json_t *outcome_storage_mb_per_s(json_t *root, double duration_s)
 	return json_null();
 }
 
+/* Read from the storage tier, GB (10^9) per second; V1 does not tell the tiers apart. */
+static json_t *outcome_storage_read_gb_per_s(json_t *root, double duration_s)
+{
+	double bytes;
+	double seconds = duration_s;
+	if (outcome_number(root, "measured.storage.read_bytes", &bytes)) {
+		outcome_number(root, "measured.window_s", &seconds);
+	} else if (outcome_number(root, "summary.cache_stats.tier_storage_kv_bytes_read_gb", &bytes)) {
+		bytes *= GIB;
+		outcome_number(root, "summary.elapsed_time", &seconds);
+	} else {
+		return json_null();
+	}
+	return seconds > 0 ? json_real(bytes / seconds / GB) : json_null();
+}
+
 static json_t *outcome_passed(json_t *root)
 {
 	json_t *status = outcome_at(root, "summary.cache_stats.storage_health.overall_status");
@@ -82,12 +99,13 @@ static json_t *outcome_copy(json_t *root, const char *path)
 static json_t *outcome_metrics(json_t *root, double duration_s)
 {
 	return json_pack(
-		"{so, so, so, so, so, so, so}", "overall_passed", outcome_passed(root),
+		"{so, so, so, so, so, so, so, so}", "overall_passed", outcome_passed(root),
 		"total_requests", outcome_copy(root, "summary.total_requests"), "avg_latency_ms",
 		outcome_copy(root, "summary.end_to_end_latency_ms.mean"), "p99_latency_ms",
 		outcome_copy(root, "summary.end_to_end_latency_ms.p99"), "throughput_req_per_sec",
 		outcome_copy(root, "summary.requests_per_second"), "storage_throughput_mbps",
-		outcome_storage_mb_per_s(root, duration_s), "cache_hit_rate",
+		outcome_storage_mb_per_s(root, duration_s), "storage_read_gb_per_s",
+		outcome_storage_read_gb_per_s(root, duration_s), "cache_hit_rate",
 		outcome_copy(root, "summary.cache_stats.cache_hit_rate"));
 }
 

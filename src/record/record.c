@@ -9,18 +9,22 @@
 
 #include "base/clock.h"
 #include "base/file.h"
+#include "record/ledger.h"
+#include "record/record_internal.h"
 
 enum { STAMP_TRIES = 3600 }; /* seconds ahead that may be taken by other runs */
 
 struct record {
+	char *root; /* results directory */
 	char *dir;
 	char *metadata_path;
 	char stamp[CLOCK_STAMP_SIZE];
 	json_t *metadata;
 	bool is_short_of_memory;
+	bool has_ended; /* the ledger knows how */
 };
 
-static const char *const status_names[] = {
+const char *const record_status_names[] = {
 	[RECORD_RUNNING] = "running", [RECORD_COMPLETE] = "complete",
 	[RECORD_FAILED] = "failed",   [RECORD_INTERRUPTED] = "interrupted",
 	[RECORD_WHAT_IF] = "what-if",
@@ -68,7 +72,7 @@ static void add_component(struct str *path, const char *name)
 		str_add(path, "_");
 }
 
-static enum err_code fs_code(int rc)
+enum err_code record_fs_code(int rc)
 {
 	switch (rc) {
 	case -ENOENT:
@@ -86,7 +90,7 @@ static enum err_code fs_code(int rc)
 
 static int fail_dir(struct error *err, int rc, const char *path)
 {
-	error_set(err, rc, fs_code(rc), "cannot create the directory %s: %s", path, strerror(-rc));
+	error_set(err, rc, record_fs_code(rc), "cannot create the directory %s: %s", path, strerror(-rc));
 	error_hint(err, "name a directory that you may write with --results-dir");
 	return rc;
 }
@@ -113,13 +117,28 @@ static int reserve(struct record *r, const char *parent, time_t when, struct err
 	return fail_dir(err, -EEXIST, parent);
 }
 
+/* Null where a word cannot be kept exactly: then nobody can run it again by it. */
+static json_t *argv_value(char *const *argv)
+{
+	json_t *list = json_array();
+	for (; argv && *argv; argv++) {
+		if (json_array_append_new(list, json_string(*argv))) {
+			json_decref(list);
+			return json_null();
+		}
+	}
+	return list;
+}
+
 static void set_base(struct record *r, const struct record_spec *spec)
 {
+	CLEANUP_FREE char *cwd = getcwd(NULL, 0);
 	record_set(r, "benchmark_type", record_string(spec->benchmark));
 	record_set(r, "model", record_string(spec->model));
 	record_set(r, "command", record_string(spec->command));
 	record_set(r, "run_datetime", json_string(r->stamp));
-	record_set(r, "status", json_null());
+	record_set(r, "history_id", json_null());
+	record_set(r, "status", json_string(record_status_names[RECORD_RUNNING]));
 	record_set(r, "exit_status", json_null());
 	record_set(r, "num_processes", json_null());
 	record_set(r, "accelerator", json_null());
@@ -132,6 +151,9 @@ static void set_base(struct record *r, const struct record_spec *spec)
 	record_set(r, "executed_command", json_null());
 	record_set(r, "command_output_files", json_array());
 	record_set(r, "command_line", record_string(spec->command_line));
+	record_set(r, "argv", argv_value(spec->argv));
+	record_set(r, "working_directory", record_string(cwd));
+	record_set(r, "process", ledger_process());
 	record_set(r, "mlpstorage_version", record_string(spec->version));
 	set_time(r, "started_at");
 	record_set(r, "ended_at", json_null());
@@ -139,24 +161,45 @@ static void set_base(struct record *r, const struct record_spec *spec)
 	record_set(r, "args_source", json_object());
 }
 
+/* The run directory below the results directory. */
+static const char *relative_dir(const struct record *r)
+{
+	const char *p = r->dir + strlen(r->root);
+	return p + strspn(p, "/");
+}
+
+static int tell_ledger(struct record *r, struct error *err)
+{
+	CLEANUP_CLOSE int lock = -1;
+	int rc = ledger_lock(r->root, &lock, err);
+	return rc ? rc : ledger_put(r->root, relative_dir(r), r->metadata, err);
+}
+
 static int open_dir(struct record *r, const struct record_spec *spec, struct error *err)
 {
 	CLEANUP_STR struct str parent = {0};
-	CLEANUP_FREE char *root = path_resolve(spec->results_dir);
-	if (!root)
+	CLEANUP_CLOSE int lock = -1;
+	r->root = path_resolve(spec->results_dir);
+	r->metadata = json_object();
+	if (!r->root || !r->metadata)
 		return -ENOMEM;
-	str_add(&parent, root);
+	str_add(&parent, r->root);
 	add_component(&parent, spec->benchmark);
 	add_component(&parent, spec->model);
 	add_component(&parent, spec->command);
 	if (parent.rc)
 		return parent.rc;
-	int rc = reserve(r, str_text(&parent), spec->when, err);
+	/* Nobody who looks for directories that the ledger lacks sees ours in between. */
+	int rc = ledger_lock(r->root, &lock, err);
+	if (!rc)
+		rc = reserve(r, str_text(&parent), spec->when, err);
 	if (rc)
 		return rc;
 	r->metadata_path = record_path(r, "%s_%s_metadata.json", spec->benchmark, r->stamp);
-	r->metadata = json_object();
-	return r->metadata_path && r->metadata ? 0 : -ENOMEM;
+	if (!r->metadata_path)
+		return -ENOMEM;
+	set_base(r, spec);
+	return ledger_put(r->root, relative_dir(r), r->metadata, err);
 }
 
 int record_open(const struct record_spec *spec, struct record **ret, struct error *err)
@@ -166,21 +209,36 @@ int record_open(const struct record_spec *spec, struct record **ret, struct erro
 	if (rc == -ENOMEM)
 		error_set(err, rc, ERR_INTERNAL, "out of memory");
 	if (rc) {
+		if (r && r->dir)
+			rmdir(r->dir);
+		if (r)
+			r->has_ended = true; /* it never began */
 		record_free(r);
 		return rc;
 	}
-	set_base(r, spec);
 	*ret = r;
 	return 0;
+}
+
+/* It came to nothing, and the reason has been told. */
+static void abandon(struct record *r)
+{
+	struct error err;
+	record_set(r, "status", json_string(record_status_names[RECORD_FAILED]));
+	tell_ledger(r, &err);
+	rmdir(r->dir);
 }
 
 void record_free(struct record *r)
 {
 	if (!r)
 		return;
+	if (!r->has_ended)
+		abandon(r);
 	json_decref(r->metadata);
 	free(r->metadata_path);
 	free(r->dir);
+	free(r->root);
 	free(r);
 }
 
@@ -309,7 +367,7 @@ char *record_text(const struct record *r)
 int record_write(struct record *r, enum record_status status, int exit_status, double runtime_s,
 		 struct error *err)
 {
-	record_set(r, "status", json_string(status_names[status]));
+	record_set(r, "status", json_string(record_status_names[status]));
 	record_set(r, "exit_status", exit_status < 0 ? json_null() : json_integer(exit_status));
 	record_set(r, "runtime", json_real(runtime_s));
 	if (status != RECORD_RUNNING)
@@ -325,7 +383,11 @@ int record_write(struct record *r, enum record_status status, int exit_status, d
 	free(dump);
 	int rc = file_write_atomic(r->metadata_path, str_text(&text), text.len);
 	if (rc)
-		error_set(err, rc, fs_code(rc), "cannot write %s: %s", r->metadata_path,
-			  strerror(-rc));
+		return error_set(err, rc, record_fs_code(rc), "cannot write %s: %s",
+				 r->metadata_path, strerror(-rc));
+	if (status == RECORD_RUNNING)
+		return 0;
+	rc = tell_ledger(r, err);
+	r->has_ended = !rc;
 	return rc;
 }

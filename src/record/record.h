@@ -8,7 +8,8 @@
  * Layout:
  * <results-dir>/<benchmark>/<model>/<command>/<YYYYmmdd_HHMMSS>/<benchmark>_<stamp>_metadata.json.
  * The file is written at the start, in state "running", and again at the end; a reader never sees
- * half of one.
+ * half of one. The ledger (record/ledger.h) hears of the run when its directory is made and when it
+ * ends.
  */
 #pragma once
 
@@ -29,6 +30,7 @@ struct record_spec {
 	const char *command;      /* "run" */
 	const char *version;      /* of this program */
 	const char *command_line; /* as typed, shell-quoted */
+	char *const *argv;        /* as typed, NULL at its end */
 	time_t when;
 };
 
@@ -46,8 +48,9 @@ struct record; /* one run directory and the metadata to be written there. Not th
 /**
  * record_open() - make a new run directory, exclusively ours
  * Where the second of @spec->when is taken, the next free one is used (and the stamp says so). The
- * base keys of the metadata are set; nothing is written yet. Return: 0; -EACCES, -EROFS, -ENOTDIR,
- * -ENOSPC ... with an ERR_FS_* that names the path; -ENOMEM. record_free() after.
+ * base keys of the metadata are set; the ledger has the run, the metadata file is not written yet. Return: 0; -EACCES, -EROFS, -ENOTDIR,
+ * -ENOSPC ... with an ERR_FS_* that names the path; -ETIMEDOUT (the ledger is locked); -ENOMEM. record_free() after: a run whose end was not written is then
+ * listed as failed, and an empty directory goes.
  */
 int record_open(const struct record_spec *spec, struct record **ret, struct error *err);
 void record_free(struct record *r);

@@ -288,7 +288,7 @@ into_full() {
 	       and (has("hosts") or has("exec_type") | not)' "$m"
 	jq -e '.kvcache_metrics == {overall_passed: true, total_requests: 40, avg_latency_ms: 12.5,
 	       p99_latency_ms: 99.5, throughput_req_per_sec: 4.0, storage_throughput_mbps: 4.0,
-	       cache_hit_rate: 0.75}' "$m"
+	       storage_read_gb_per_s: null, cache_hit_rate: 0.75}' "$m"
 	jq -e '.command_output_files == [{command: .executed_command,
 	       stdout: "'"$run/kvcache_$stamp"'.stdout.log",
 	       stderr: "'"$run/kvcache_$stamp"'.stderr.log"}]

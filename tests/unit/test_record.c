@@ -145,6 +145,7 @@ static void test_schema(void **state)
 					   "model",
 					   "command",
 					   "run_datetime",
+					   "history_id",
 					   "status",
 					   "exit_status",
 					   "num_processes",
@@ -158,6 +159,9 @@ static void test_schema(void **state)
 					   "executed_command",
 					   "command_output_files",
 					   "command_line",
+					   "argv",
+					   "working_directory",
+					   "process",
 					   "mlpstorage_version",
 					   "started_at",
 					   "ended_at",
@@ -338,6 +342,7 @@ static void test_outcome_v1(void **state)
 	expect_number(&o, "throughput_req_per_sec", 4);
 	expect_number(&o, "cache_hit_rate", 0.75);
 	expect_number(&o, "storage_throughput_mbps", 4); /* all tiers over the nominal duration */
+	assert_true(json_is_null(json_object_get(o.metrics, "storage_read_gb_per_s")));
 	record_outcome_release(&o);
 }
 
@@ -355,6 +360,7 @@ static void test_outcome_v3(void **state)
 			 0);
 	assert_true(json_is_true(json_object_get(o.metrics, "overall_passed")));
 	expect_number(&o, "storage_throughput_mbps", 2 * 1073.741824 / 20);
+	expect_number(&o, "storage_read_gb_per_s", 1.5 * 1.073741824 / 20);
 	assert_true(json_is_null(json_object_get(o.metrics, "p99_latency_ms")));
 	record_outcome_release(&o);
 }
@@ -373,6 +379,7 @@ static void test_outcome_ours(void **state)
 		0);
 	assert_true(o.has_verdict);
 	expect_number(&o, "storage_throughput_mbps", 2);
+	expect_number(&o, "storage_read_gb_per_s", 0.0015);
 	expect_number(&o, "total_requests", 0);
 	assert_true(json_is_null(json_object_get(o.metrics, "avg_latency_ms")));
 	record_outcome_release(&o);
@@ -386,7 +393,7 @@ static void test_outcome_empty(void **state)
 	static const char *const keys[] = {"overall_passed",         "total_requests",
 					   "avg_latency_ms",         "p99_latency_ms",
 					   "throughput_req_per_sec", "storage_throughput_mbps",
-					   "cache_hit_rate"};
+					   "storage_read_gb_per_s",  "cache_hit_rate"};
 	struct error err = {0};
 	for (size_t i = 0; i < ARRAY_LEN(texts); i++) {
 		struct record_outcome o = {0};
