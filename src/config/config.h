@@ -76,6 +76,7 @@ struct config_options {
 	bool prefill_only, decode_only;
 	bool precondition;
 	double precondition_size_gib; /* 0: twice the storage tier's limit */
+	int64_t drain_timeout_s; /* I/O in flight this long after the window is given up */
 	int64_t precondition_threads; /* entries written at once; 0: one per core */
 };
 

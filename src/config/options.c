@@ -105,6 +105,8 @@ static const struct opt table[] = {
 	/* run */
 	{"--workers", NULL, OPT_INT, FIELD(workers), RANGE(0, 256), .def = "0", .meta = "N",
 	 .help = "threads that drive requests; 0: one per core, at most 8"},
+	{"--drain-timeout", NULL, OPT_INT, FIELD(drain_timeout_s), RANGE(1, 3600), .def = "30",
+	 .meta = "SECONDS", .help = "give I/O up, as an error, that is still in flight this long after the window"},
 	{"--cleanup", NULL, OPT_FLAG, FIELD(cleanup), .help = "remove the cache files at the end"},
 	{"--output", NULL, OPT_TEXT, FIELD(output), .meta = "FILE",
 	 .help = "result file; without it benchmark_results_YYYYmmdd_HHMMSS.json"},

@@ -87,6 +87,7 @@ struct engine {
 	uint64_t predicted_bytes;
 	uint64_t setup_begin_ns;
 	double setup_s;
+	bool is_stuck; /* I/O that was given up is still in flight: nothing is taken down, the process just ends */
 };
 
 /** engine_check() - everything that can be judged before anything is created: memory, directories, the trace. */
@@ -108,8 +109,8 @@ struct watch {
 void watch_setup(void);
 /** watch_signals() - from here on signals close the window instead of ending the process: blocked in this and all later threads. */
 void watch_signals(void);
-/** watch_fill() - what comes before the run: --precondition, the entries of --decode-only. Return: false: a signal came. */
-bool watch_fill(struct engine *e);
+/** watch_fill() - what comes before the run: --precondition, the entries of --decode-only. Return: false: no run: a signal came (ret->was_interrupted), or the storage does not answer. */
+bool watch_fill(struct engine *e, struct watch *ret);
 /** watch_run() - from runner_start() to the drained end: progress, first signal stops, second exits at once. */
 void watch_run(struct engine *e, struct watch *ret);
 

@@ -19,6 +19,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/file.h"
 #include "base/log.h"
@@ -88,11 +89,16 @@ static int run_checked(struct engine *e)
 		return err_exit_code(err.code);
 	}
 	announce(e);
-	struct watch watch = {.was_interrupted = true};
-	if (watch_fill(e))
+	struct watch watch = {0};
+	if (watch_fill(e, &watch))
 		watch_run(e, &watch);
 	int code = report_run(e, &watch);
-	engine_release(e, true);
+	e->is_stuck = runner_is_stuck(e->runner);
+	if (e->is_stuck)
+		log_error("I/O is still in flight: leaving without waiting for it, and without cleaning up%s%s",
+			  e->is_file_backend ? " in " : "", e->is_file_backend ? e->storage.path : "");
+	else
+		engine_release(e, true);
 	return code;
 }
 
@@ -123,6 +129,11 @@ static int run(struct config *cfg, const struct opt_group *options)
 	}
 	problems_release(&problems);
 	comm_close(e.comm, code);
+	/* Buffers that the kernel may still write into go with the process and not before. */
+	if (e.is_stuck) {
+		fflush(stdout);
+		_exit(code);
+	}
 	return code;
 }
 

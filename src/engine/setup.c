@@ -236,6 +236,7 @@ static int engine_runner(struct engine *e, struct error *err)
 		.ops_in_flight = (uint32_t)(o->ops_in_flight ? o->ops_in_flight : o->io_depth),
 		.warmup_ns = (uint64_t)o->warmup_s * NS_PER_S,
 		.duration_ns = (uint64_t)o->duration_s * NS_PER_S,
+		.drain_ns = (uint64_t)o->drain_timeout_s * NS_PER_S,
 		.prepared = prepared_count(e),
 		.seed = e->seed + (uint32_t)comm_rank(e->comm),
 	};

@@ -23,6 +23,8 @@
 /* The kernel counts an I/O a little before its worker does: its counters are read this much before the window opens. */
 #define WINDOW_LEAD_NS	     (10 * NS_PER_MS)
 #define WATCH_STEP_NS	     (20 * NS_PER_MS)
+/* A drain that takes longer than this is worth a word. */
+#define DRAIN_TELL_NS	     (2 * NS_PER_S)
 
 static void signal_set(sigset_t *set)
 {
@@ -161,8 +163,8 @@ static uint64_t next_step_ns(const struct runner_progress *p, uint64_t now_ns)
 	return MAX(step, NS_PER_MS / 10);
 }
 
-/* Return: false: a signal came, and what was being written has ended. */
-static bool fill_wait(struct engine *e, const char *what, const struct runner_fill *fill)
+/* Return: false: a signal came, and what was being written has ended; or the storage stopped answering. */
+static bool fill_wait(struct engine *e, const char *what, const struct runner_fill *fill, struct watch *ret)
 {
 	char size[32];
 	struct stop stop = {0};
@@ -180,10 +182,14 @@ static bool fill_wait(struct engine *e, const char *what, const struct runner_fi
 		log_info("%s: %" PRIu64 " of %" PRIu64 " entries", what, runner_filled(e->runner), fill->count);
 		next += PROGRESS_PLAIN_NS;
 	}
-	return !stop.is_asked;
+	if (runner_has_given_up(e->runner))
+		log_error("%s: nothing was written for %" PRId64 " s: there is no run", what,
+			  e->cfg->opt.drain_timeout_s);
+	ret->was_interrupted = stop.is_asked;
+	return !stop.is_asked && !runner_has_given_up(e->runner);
 }
 
-bool watch_fill(struct engine *e)
+bool watch_fill(struct engine *e, struct watch *ret)
 {
 	const struct config_options *o = &e->cfg->opt;
 	unsigned storage = e->tier_count - 1;
@@ -203,8 +209,8 @@ bool watch_fill(struct engine *e)
 		.payload_bytes = bytes,
 		.parallel = e->runner_setup.in_service_max,
 	};
-	return (!o->precondition || fill_wait(e, "precondition", &precondition)) &&
-	       (!o->decode_only || fill_wait(e, "decode-only", &prepare));
+	return (!o->precondition || fill_wait(e, "precondition", &precondition, ret)) &&
+	       (!o->decode_only || fill_wait(e, "decode-only", &prepare, ret));
 }
 
 void watch_run(struct engine *e, struct watch *ret)
@@ -221,6 +227,7 @@ void watch_run(struct engine *e, struct watch *ret)
 	uint64_t start = clock_mono_ns();
 	uint64_t next = start + every;
 	struct stop stop = {0};
+	bool is_drain_told = false;
 	struct runner_progress p = {0}, last = {0};
 	for (;;) {
 		runner_progress(e->runner, &p);
@@ -237,6 +244,10 @@ void watch_run(struct engine *e, struct watch *ret)
 			ret->was_interrupted = true;
 			log_warning("interrupted: closing the window; a second signal leaves at once");
 			runner_stop(e->runner);
+		}
+		if (!is_drain_told && elapsed > DRAIN_TELL_NS + p.window_end_ns && !e->cfg->opt.simulate) {
+			is_drain_told = true;
+			log_info("waiting for I/O in flight, up to %" PRId64 " s in all", e->cfg->opt.drain_timeout_s);
 		}
 		if (shows && clock_mono_ns() >= next) {
 			progress_line(e, &p, &last, is_terminal);

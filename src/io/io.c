@@ -79,6 +79,13 @@ void io_wait(struct io *io, uint64_t timeout_ns)
 	io->engine->wait(io, timeout_ns);
 }
 
+void io_cancel(struct io *io)
+{
+	if (!io->is_cancelled)
+		io->engine->cancel(io);
+	io->is_cancelled = true;
+}
+
 void io_wake(struct io *io)
 {
 	io->engine->wake(io);

@@ -91,6 +91,12 @@ unsigned io_reap(struct io *io, struct io_op **ret, unsigned max);
 void io_wait(struct io *io, uint64_t timeout_ns);
 /** io_wake() - make a present or the next io_wait() return. Threads: any; not from a signal handler. */
 void io_wake(struct io *io);
+/**
+ * io_cancel() - the end: ask for everything outstanding back, as far as it can be had
+ * What the kernel gives up comes from io_reap() with -ECANCELED or as it happened to end; what a device holds stays outstanding.
+ * An attempt that was given up is not repeated. New operations may be submitted: to close and remove what is left.
+ */
+void io_cancel(struct io *io);
 uint32_t io_outstanding(const struct io *io);
 
 /* ---- what a directory can do ---- */

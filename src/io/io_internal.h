@@ -19,6 +19,7 @@ struct io_engine {
 	unsigned (*reap)(struct io *io, struct io_op **ret, unsigned max);
 	void (*wait)(struct io *io, uint64_t timeout_ns);
 	void (*wake)(struct io *io); /* any thread */
+	void (*cancel)(struct io *io);
 };
 
 /** Common head of every engine; worker-owned, but for the constant @engine. */
@@ -27,6 +28,7 @@ struct io {
 	uint32_t depth;
 	uint32_t outstanding;
 	bool has_registered_buffers;
+	bool is_cancelled; /* io_cancel() was called */
 };
 
 /**

@@ -170,6 +170,21 @@ static void threads_wake(struct io *io)
 	pthread_mutex_unlock(&p->lock);
 }
 
+/* A system call cannot be called back; what no thread has begun can. */
+static void threads_cancel(struct io *io)
+{
+	struct pool *p = pool_of(io);
+	struct list *node;
+	threads_flush(io);
+	pthread_mutex_lock(&p->lock);
+	while ((node = list_pop_front(&p->queue))) {
+		list_entry(node, struct io_op, node)->result = -ECANCELED;
+		list_push_back(&p->finished, node);
+		atomic_fetch_add_explicit(&p->finished_count, 1, memory_order_relaxed);
+	}
+	pthread_mutex_unlock(&p->lock);
+}
+
 static void threads_free(struct io *io)
 {
 	struct pool *p = pool_of(io);
@@ -193,6 +208,7 @@ static const struct io_engine threads_engine = {
 	.reap = threads_reap,
 	.wait = threads_wait,
 	.wake = threads_wake,
+	.cancel = threads_cancel,
 };
 
 static struct pool *pool_new(uint32_t depth)

@@ -26,6 +26,7 @@
 #include "io/io_internal.h"
 
 enum { IOWQ_WORKERS_MAX = 64 };
+#define CANCEL_WAIT_NS (100 * NS_PER_MS)
 
 struct uring {
 	struct io io;
@@ -157,9 +158,12 @@ static unsigned uring_reap(struct io *io, struct io_op **ret, unsigned max)
 	unsigned ready = io_uring_peek_batch_cqe(&u->ring, cqes, MIN(max, ARRAY_LEN(cqes)));
 	for (unsigned i = 0; i < ready; i++) {
 		struct io_op *op = io_uring_cqe_get_data(cqes[i]);
-		if (!op)
+		if (!op) {
 			take_wake(u);
-		else if (io_continue(op, cqes[i]->res))
+			continue;
+		}
+		bool is_given_up = io->is_cancelled && cqes[i]->res == -EINTR;
+		if (io_continue(op, is_given_up ? -ECANCELED : cqes[i]->res))
 			uring_submit(io, op);
 		else
 			ret[n++] = op;
@@ -195,6 +199,18 @@ static void uring_wake(struct io *io)
 		(void)eventfd_write(u->wake_fd, 1);
 }
 
+/* Kernels before 6.0 refuse, and take back nothing. */
+static void uring_cancel(struct io *io)
+{
+	struct io_uring_sync_cancel_reg all = {
+		.fd = -1,
+		.flags = IORING_ASYNC_CANCEL_ANY | IORING_ASYNC_CANCEL_ALL,
+		.timeout = {.tv_nsec = (long)CANCEL_WAIT_NS},
+	};
+	uring_flush(io);
+	(void)io_uring_register_sync_cancel(&uring_of(io)->ring, &all);
+}
+
 static void uring_free(struct io *io)
 {
 	struct uring *u = uring_of(io);
@@ -217,6 +233,7 @@ static const struct io_engine uring_engine = {
 	.reap = uring_reap,
 	.wait = uring_wait,
 	.wake = uring_wake,
+	.cancel = uring_cancel,
 };
 
 static int open_ring(struct uring *u, struct error *err)

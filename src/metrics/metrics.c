@@ -36,6 +36,7 @@ static const char *const qos_names[METRIC_QOS_COUNT] = {
 	[QOS_OFFERED] = "offered",
 	[QOS_ADMITTED] = "admitted",
 	[QOS_COMPLETED] = "completed",
+	[QOS_FAILED] = "failed",
 	[QOS_CANCELLED] = "cancelled",
 	[QOS_QUEUED_AT_END] = "queued_at_end",
 	[QOS_VIOLATIONS] = "violations",

@@ -22,7 +22,7 @@ enum metric_part { PART_TOTAL, PART_DEVICE, PART_HOST, PARTS };
  * "Logical" is what requests asked of the cache; "tier" is what moved to or from a tier, demotions included.
  */
 #define METRIC_COUNTERS(X) \
-	X(REQUESTS_COMPLETED, "requests whose last step ended") \
+	X(REQUESTS_COMPLETED, "requests whose last step ended and whose I/O succeeded") \
 	X(TOKENS_GENERATED, "generated tokens of completed requests") \
 	X(CACHE_HITS, "lookups that found a readable entry") \
 	X(CACHE_MISSES, "lookups that did not, in-flight ones included") \
@@ -59,7 +59,16 @@ enum metric_part { PART_TOTAL, PART_DEVICE, PART_HOST, PARTS };
 	X(READY_DELAY_NS, "time the workers were ready to run and no CPU took them, in the window")
 
 /* What is counted per QoS level. */
-enum metric_qos { QOS_OFFERED, QOS_ADMITTED, QOS_COMPLETED, QOS_CANCELLED, QOS_QUEUED_AT_END, QOS_VIOLATIONS, METRIC_QOS_COUNT };
+enum metric_qos {
+	QOS_OFFERED,
+	QOS_ADMITTED,
+	QOS_COMPLETED,
+	QOS_FAILED, /* ended, but a read or write of theirs did not succeed: in no latency */
+	QOS_CANCELLED,
+	QOS_QUEUED_AT_END,
+	QOS_VIOLATIONS,
+	METRIC_QOS_COUNT,
+};
 
 enum metric_counter {
 #define X(name, meaning) COUNT_##name,

@@ -229,6 +229,7 @@ static const struct field fields[] = {
 
 	/* the reference's root */
 	{"requests_completed", COUNTER(REQUESTS_COMPLETED)},
+	{"requests_failed", QOS_ALL(FAILED)},
 	{"total_tokens_generated", COUNTER(TOKENS_GENERATED)},
 	{"total_storage_io_latency", CALL(call_storage_io_s)},
 	{"total_generation_latency", CALL(call_generation_s)},
@@ -307,6 +308,7 @@ static const struct field fields[] = {
 	{"measured.requests.offered", QOS_ALL(OFFERED)},
 	{"measured.requests.admitted", QOS_ALL(ADMITTED)},
 	{"measured.requests.completed", COUNTER(REQUESTS_COMPLETED)},
+	{"measured.requests.failed", QOS_ALL(FAILED)},
 	{"measured.requests.cancelled", QOS_ALL(CANCELLED)},
 	{"measured.requests.queued_at_end", QOS_ALL(QUEUED_AT_END)},
 	{"measured.requests.oldest_age_s", CALL(call_oldest_age)},
@@ -319,6 +321,7 @@ static const struct field fields[] = {
 	{"measured.requests.by_qos.{qos}.offered", QOS(OFFERED)},
 	{"measured.requests.by_qos.{qos}.admitted", QOS(ADMITTED)},
 	{"measured.requests.by_qos.{qos}.completed", QOS(COMPLETED)},
+	{"measured.requests.by_qos.{qos}.failed", QOS(FAILED)},
 	{"measured.requests.by_qos.{qos}.cancelled", QOS(CANCELLED)},
 	{"measured.requests.by_qos.{qos}.queued_at_end", QOS(QUEUED_AT_END)},
 	{"measured.requests.by_qos.{qos}.oldest_age_s", CALL(call_qos_oldest_age)},

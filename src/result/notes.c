@@ -10,6 +10,9 @@ static const struct {
 } notes[] = {
 	{"requests_completed",
 	 "Requests that completed inside the window; work cut off by its end counts nowhere."},
+	{"requests_failed",
+	 "Requests that ended inside the window, but a read or write of theirs did not succeed: they are in "
+	 "no latency, rate or count of completed ones."},
 	{"total_storage_io_latency",
 	 "Sum over completed requests of the times of their entry operations, in all tiers; "
 	 "they overlap, so it may exceed the window."},

@@ -284,6 +284,10 @@ static void request_section(struct str *out, const struct run_result *r)
 	row(out, "requests/s", "%s (%llu completed)",
 	    some(per_s(r, (double)count(r, COUNT_REQUESTS_COMPLETED))).s,
 	    U64(count(r, COUNT_REQUESTS_COMPLETED)));
+	uint64_t failed = result_qos_total(r, QOS_FAILED);
+	if (failed)
+		row(out, "requests that failed", "%llu: a read or write of theirs did; they are in no rate or latency",
+		    U64(failed));
 	row(out, "generated tokens/s", "%s", some(tokens_per_s(r)).s);
 	row(out, "cache hit rate", "%s (%llu of %llu lookups)", percent(hit_rate(r)).s, U64(hits),
 	    U64(hits + count(r, COUNT_CACHE_MISSES)));

@@ -102,6 +102,7 @@ void chunk_ended(struct worker *w, struct chunk *c, unsigned tier)
 	if (!x->error)
 		x->done_bytes += c->op.len;
 	x->chunks--;
+	c->transfer = NULL;
 	list_push_back(&w->chunks_free, &c->node);
 	if (x->error && list_linked(&x->node) && x->state == TRANSFER_DATA)
 		list_remove(&x->node); /* submit no more */

@@ -139,7 +139,7 @@ struct transfer {
 /** One chunk in flight with its buffer. A move's chunk is read into the buffer, then written out of it. */
 struct chunk {
 	struct tier_op op;
-	struct transfer *transfer;
+	struct transfer *transfer; /* NULL: not in flight */
 	void *buf;
 	int32_t index;
 	bool is_write;
@@ -181,6 +181,7 @@ struct task {
 	bool is_hungry;	       /* wants a transfer, none was free */
 	bool has_prefilled, has_decoded; /* there is a latency to record */
 	bool has_decode_miss;
+	bool has_failed; /* a read or write of its own did not succeed, or the write that it waited for */
 	bool is_fill; /* no request: one entry written before the run */
 	uint64_t own_key;
 	uint64_t storage_ns, prefill_ns, decode_ns, generation_ns;
@@ -220,6 +221,7 @@ struct worker {
 	uint32_t ops_active, ops_max;
 	uint32_t room_active, room_max; /* moves and deletions */
 	uint32_t tier_outstanding[TIER_CLASSES];
+	bool is_stuck;	      /* operations were given up that may still touch their buffers */
 
 	struct chunk *chunks;
 	uint32_t chunk_count;
@@ -256,6 +258,7 @@ struct runner {
 	uint32_t started; /* threads to join */
 	uint64_t origin_ns; /* real clock: its zero, when the runner was made */
 	uint64_t start_ns;  /* runner_start() */
+	atomic_bool has_given_up; /* a fill that did not go on was left */
 	struct runner_fill fill;
 	_Atomic uint64_t fill_next, fill_done;
 	uint64_t virtual_ns;
@@ -331,6 +334,8 @@ bool transfers_poll(struct worker *w);
 /** transfers_cancel() - the window is over: every transfer ends as soon as its I/O does. */
 void transfers_cancel(struct worker *w);
 bool transfers_idle(const struct worker *w);
+/** transfers_abandon() - count and tell every operation that has not come back: nobody waits for it any longer. */
+void transfers_abandon(struct worker *w);
 /** transfers_account_whole() - whole-entry transfers in flight when the window closed: their share of it. */
 void transfers_account_whole(struct worker *w);
 

@@ -95,6 +95,7 @@ static bool write_place(struct transfer *x)
 	case CACHE_WRITE_FULL:
 		error_log_add(w->run->setup.errors, "cache index: full",
 			      "more live entries than were reserved for: the entry was not stored");
+		x->task->has_failed = true;
 		return false;
 	case CACHE_WRITE_EMPTY:
 	case CACHE_WRITE_FAILED:

@@ -328,7 +328,11 @@ static void task_end(struct task *t)
 		return;
 	}
 	if (is_counted(t)) {
-		task_record(t);
+		/* Its latencies are those of an error, not of the storage. */
+		if (t->has_failed)
+			count_add(w, COUNT_QOS(t->request.qos, QOS_FAILED), 1);
+		else
+			task_record(t);
 		uint64_t limit = (uint64_t)run->setup.cfg->opt.max_requests;
 		/* Real time: a moment ahead, so that every worker sees the end before it comes. */
 		if (atomic_fetch_add_explicit(&run->completed, 1, memory_order_relaxed) + 1 == limit)
@@ -391,6 +395,8 @@ void task_transfer_ended(struct task *t, const struct transfer *x, uint64_t tota
 {
 	struct worker *w = t->worker;
 	t->in_flight--;
+	bool is_joined_to_failure = x->kind == TRANSFER_WRITE && x->plan.outcome == CACHE_WRITE_FAILED;
+	t->has_failed |= x->error || is_joined_to_failure;
 	if (is_ok) {
 		t->storage_ns += total_ns;
 		bool counted = in_window(w, x->end_ns);

@@ -190,6 +190,19 @@ bool runner_wait(struct runner *r, uint64_t timeout_ns)
 	return done;
 }
 
+bool runner_has_given_up(struct runner *r)
+{
+	return atomic_load(&r->has_given_up);
+}
+
+bool runner_is_stuck(const struct runner *r)
+{
+	for (uint32_t i = 0; i < r->worker_count; i++)
+		if (r->workers[i].is_stuck)
+			return true;
+	return false;
+}
+
 void runner_stop(struct runner *r)
 {
 	if (r->setup.is_virtual) {

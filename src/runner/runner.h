@@ -43,6 +43,7 @@ struct runner_setup {
 	uint32_t io_depth;	/* chunks in flight, all workers together */
 	uint32_t ops_in_flight; /* entries in transfer, all workers together */
 	uint64_t warmup_ns, duration_ns;
+	uint64_t drain_ns; /* I/O still in flight this long after the window is given up: an error; so is a fill in which nothing comes for as long */
 	uint64_t prepared; /* --decode-only: entries that key_prepared() names, 0.. */
 	uint64_t seed;	   /* which of them a request reads */
 };
@@ -74,6 +75,14 @@ void runner_start(struct runner *r);
 
 /** runner_wait() - wait up to @timeout_ns of real time for the end. Return: true when every worker has drained. */
 bool runner_wait(struct runner *r, uint64_t timeout_ns);
+
+/** runner_has_given_up() - the fill before the run was left because its I/O did not come back: there is no run to start. */
+bool runner_has_given_up(struct runner *r);
+/**
+ * runner_is_stuck() - after runner_wait() returned true: operations were given up and could not be had back
+ * They may still write into buffers and hold files open: collect, write the result and leave by _exit(), without runner_free().
+ */
+bool runner_is_stuck(const struct runner *r);
 
 /** runner_stop() - end the window now (a signal). Threads: any; not for use in a signal handler. */
 void runner_stop(struct runner *r);

@@ -100,9 +100,21 @@ static const char *op_name(enum tier_op_kind kind)
 	return names[kind];
 }
 
+/* Count an error of an operation: its class, and where and what it was in full. */
+static void error_tell(struct worker *w, unsigned tier, const struct tier_op *op, const char *class,
+		       const char *what)
+{
+	const struct tier *t = tier_of(w, tier);
+	char name[48], where[ERROR_TEXT_MAX], text[ERROR_TEXT_MAX + 200];
+	snprintf(name, sizeof(name), "%s %s: %s", config_tier_name(t->class), op_name(op->kind), class);
+	t->ops->describe(t, op, where, sizeof(where));
+	snprintf(text, sizeof(text), "%s: %s", where, what);
+	error_log_add(w->run->setup.errors, name, text);
+}
+
 /* The first failure of a transfer is counted and told; what follows from it is not another error. */
 void transfer_fail(struct transfer *x, unsigned tier, const struct tier_op *op,
-			  const struct payload_mismatch *mismatch)
+		   const struct payload_mismatch *mismatch)
 {
 	int rc = mismatch ? -EILSEQ : op->result;
 	bool is_first = !x->error || x->error == -ECANCELED;
@@ -110,18 +122,15 @@ void transfer_fail(struct transfer *x, unsigned tier, const struct tier_op *op,
 		x->error = rc;
 	if (!is_first)
 		return;
-	const struct tier *t = tier_of(x->worker, tier);
-	char name[48], where[ERROR_TEXT_MAX], what[160], text[ERROR_TEXT_MAX + 200];
-	const char *symbol = strerrorname_np(-rc);
-	snprintf(name, sizeof(name), "%s %s: %s", config_tier_name(t->class), op_name(op->kind),
-		 mismatch ? "data mismatch" : symbol ? symbol : "unknown error");
-	t->ops->describe(t, op, where, sizeof(where));
-	if (mismatch)
+	char what[160];
+	if (mismatch) {
 		payload_describe(mismatch, what, sizeof(what));
-	else
-		snprintf(what, sizeof(what), "%s", strerrordesc_np(-rc));
-	snprintf(text, sizeof(text), "%s: %s", where, what);
-	error_log_add(x->worker->run->setup.errors, name, text);
+		error_tell(x->worker, tier, op, "data mismatch", what);
+		return;
+	}
+	const char *symbol = strerrorname_np(-rc);
+	const char *text = strerrordesc_np(-rc);
+	error_tell(x->worker, tier, op, symbol ? symbol : "unknown error", text ? text : "unknown error");
 }
 
 /* ---- accounting ---- */
@@ -591,6 +600,57 @@ void transfers_cancel(struct worker *w)
 	w->is_draining = true;
 	for (uint32_t i = 0; i < w->transfer_count; i++)
 		transfer_cancel(&w->transfers[i]);
+}
+
+/* What comes of it later follows from this and is no error of its own. */
+static void op_abandon(struct transfer *x, unsigned tier, const struct tier_op *op)
+{
+	char what[96];
+	snprintf(what, sizeof(what), "no completion within %.0f s",
+		 (double)x->worker->run->setup.drain_ns / 1e9);
+	error_tell(x->worker, tier, op, "no completion", what);
+	if (!x->error || x->error == -ECANCELED)
+		x->error = -ETIMEDOUT;
+}
+
+/* Is an operation of @x itself, not of one of its chunks, with a tier? Nobody waits for whole entries, so only those count that never end. */
+static bool is_control_abandoned(const struct transfer *x)
+{
+	if (is_whole_in_flight(x))
+		return x->control.end_ns == UINT64_MAX;
+	switch (x->state) {
+	case TRANSFER_OPEN:
+	case TRANSFER_CREATE:
+	case TRANSFER_SYNC:
+	case TRANSFER_CLOSE:
+	case TRANSFER_COMMIT:
+	case TRANSFER_ABORT:
+	case TRANSFER_REMOVE:
+		return true;
+	default:
+		return false;
+	}
+}
+
+static unsigned control_tier(const struct transfer *x)
+{
+	bool is_of_source = x->control.obj == &x->source;
+	return is_of_source ? transfer_source_tier(x) : transfer_target_tier(x);
+}
+
+void transfers_abandon(struct worker *w)
+{
+	for (uint32_t i = 0; i < w->chunk_count; i++) {
+		struct chunk *c = &w->chunks[i];
+		struct transfer *x = c->transfer;
+		if (x)
+			op_abandon(x, c->is_write ? transfer_target_tier(x) : transfer_source_tier(x), &c->op);
+	}
+	for (uint32_t i = 0; i < w->transfer_count; i++) {
+		struct transfer *x = &w->transfers[i];
+		if (is_control_abandoned(x))
+			op_abandon(x, control_tier(x), &x->control);
+	}
 }
 
 bool transfers_idle(const struct worker *w)

@@ -12,6 +12,9 @@
 #include <string.h>
 #include <sys/eventfd.h>
 
+/* After operations were given up and asked back: how long those may take that can be had. */
+#define CANCEL_GRACE_NS NS_PER_S
+
 /* ---- set-up and release ---- */
 
 static int worker_buffers(struct worker *w)
@@ -251,6 +254,18 @@ static void window_begin(struct worker *w)
 	w->ready_begin_ns = thread_ready_delay_ns();
 }
 
+/* When a tier will have something for us, as far as it knows: 0 for now. */
+static uint64_t tiers_deadline(struct worker *w)
+{
+	uint64_t at = UINT64_MAX;
+	for (unsigned i = 0; i < w->run->setup.tier_count; i++) {
+		const struct tier_ops *ops = tier_of(w, i)->ops;
+		if (w->tier_outstanding[i] && ops->deadline)
+			at = MIN(at, ops->deadline(w->tier[i]));
+	}
+	return at;
+}
+
 /* When something will happen without outside help: 0 for now. */
 static uint64_t worker_deadline(struct worker *w)
 {
@@ -260,12 +275,7 @@ static uint64_t worker_deadline(struct worker *w)
 	if (w->run->has_started && !list_empty(&w->tasks_free))
 		at = MIN(at, admission_deadline(&w->run->admission));
 	at = MIN(at, heap_min_key(&w->timers));
-	for (unsigned i = 0; i < w->run->setup.tier_count; i++) {
-		const struct tier_ops *ops = tier_of(w, i)->ops;
-		if (w->tier_outstanding[i] && ops->deadline)
-			at = MIN(at, ops->deadline(w->tier[i]));
-	}
-	return at;
+	return MIN(at, tiers_deadline(w));
 }
 
 static void sleep_on_eventfd(struct worker *w, uint64_t timeout_ns)
@@ -278,24 +288,32 @@ static void sleep_on_eventfd(struct worker *w, uint64_t timeout_ns)
 	}
 }
 
-static void worker_sleep(struct worker *w)
+/* Until something completes, somebody wakes us, or the time is @at_ns. */
+static void wait_until(struct worker *w, uint64_t at_ns)
 {
 	struct runner *r = w->run;
 	if (r->setup.is_virtual) {
-		uint64_t at = worker_deadline(w);
-		if (at > r->virtual_ns)
-			r->virtual_ns = at;
+		r->virtual_ns = MAX(r->virtual_ns, at_ns);
+		return;
+	}
+	uint64_t now = run_now(w);
+	if (at_ns <= now)
+		return;
+	if (w->io)
+		io_wait(w->io, at_ns - now);
+	else
+		sleep_on_eventfd(w, MIN(at_ns - now, NS_PER_S));
+}
+
+static void worker_sleep(struct worker *w, uint64_t until_ns)
+{
+	if (w->run->setup.is_virtual) {
+		wait_until(w, MIN(worker_deadline(w), until_ns));
 		return;
 	}
 	atomic_store(&w->is_sleeping, true);
-	uint64_t at = atomic_load(&w->has_mail) ? 0 : worker_deadline(w);
-	uint64_t now = run_now(w);
-	if (at > now) {
-		if (w->io)
-			io_wait(w->io, at - now);
-		else
-			sleep_on_eventfd(w, MIN(at - now, NS_PER_S));
-	}
+	if (!atomic_load(&w->has_mail))
+		wait_until(w, MIN(worker_deadline(w), until_ns));
 	atomic_store(&w->is_sleeping, false);
 }
 
@@ -331,24 +349,6 @@ static bool fill_start(struct worker *w)
 	return any;
 }
 
-static void worker_fill(struct worker *w)
-{
-	for (;;) {
-		w->now_ns = run_now(w);
-		bool busy = mail_drain(w);
-		busy |= fill_start(w);
-		tasks_feed_hungry(w);
-		busy |= transfers_pump(w);
-		busy |= transfers_poll(w);
-		if (busy)
-			continue;
-		/* Deletions that made room end after the last write. */
-		if (!w->tasks_busy && transfers_idle(w))
-			return;
-		worker_sleep(w);
-	}
-}
-
 static void worker_loop(struct worker *w)
 {
 	struct runner *r = w->run;
@@ -370,7 +370,7 @@ static void worker_loop(struct worker *w)
 			continue;
 		if (admission_is_over(&r->admission))
 			run_stop_at(r, w->now_ns + (r->setup.is_virtual ? 0 : NS_PER_MS));
-		worker_sleep(w);
+		worker_sleep(w, UINT64_MAX);
 	}
 }
 
@@ -393,18 +393,90 @@ static void worker_close_window(struct worker *w)
 	free(is_busy);
 }
 
-/* I/O in flight cannot be called back: wait for it, and leave no half-written entry behind. */
-static void worker_drain(struct worker *w)
+static void drain_until(struct worker *w, uint64_t until_ns)
 {
-	transfers_cancel(w);
-	while (!transfers_idle(w)) {
+	while (!transfers_idle(w) && w->now_ns < until_ns) {
 		if (transfers_poll(w))
 			continue;
-		if (w->io) {
+		if (w->io)
 			io_flush(w->io);
-			io_wait(w->io, 100 * NS_PER_MS);
-		}
+		wait_until(w, MIN(tiers_deadline(w), until_ns));
 		w->now_ns = run_now(w);
+	}
+}
+
+/*
+ * I/O in flight cannot be called back: wait for it, and leave no half-written entry behind. What has not come at @until_ns is given
+ * up: told as an error each, then asked back, which a device may refuse.
+ */
+static void worker_drain(struct worker *w, uint64_t until_ns)
+{
+	transfers_cancel(w);
+	drain_until(w, until_ns);
+	transfers_abandon(w);
+	if (transfers_idle(w))
+		return;
+	for (unsigned i = 0; i < w->run->setup.tier_count; i++)
+		if (tier_of(w, i)->ops->cancel)
+			tier_of(w, i)->ops->cancel(w->tier[i]);
+	w->now_ns = run_now(w);
+	drain_until(w, w->now_ns + CANCEL_GRACE_NS);
+	w->is_stuck = !transfers_idle(w);
+}
+
+/* ---- before the run ---- */
+
+static bool has_outstanding(const struct worker *w)
+{
+	uint32_t n = 0;
+	for (unsigned i = 0; i < w->run->setup.tier_count; i++)
+		n += w->tier_outstanding[i];
+	return n > 0;
+}
+
+/* A fill has no window that closes. When nothing has come since @moved_ns, and no tier says that something will, this is when it is given up. */
+static uint64_t fill_limit(struct worker *w, uint64_t moved_ns)
+{
+	bool may_hang = has_outstanding(w) && tiers_deadline(w) == UINT64_MAX;
+	return may_hang ? moved_ns + w->run->setup.drain_ns : UINT64_MAX;
+}
+
+/* @until_ns: as for worker_drain(). */
+static void fill_give_up(struct worker *w, uint64_t until_ns)
+{
+	atomic_store(&w->run->has_given_up, true);
+	run_stop_at(w->run, w->now_ns); /* wakes the others */
+	worker_drain(w, until_ns);
+}
+
+static void worker_fill(struct worker *w)
+{
+	struct runner *r = w->run;
+	uint64_t moved_ns = run_now(w);
+	for (;;) {
+		w->now_ns = run_now(w);
+		bool busy = mail_drain(w);
+		busy |= fill_start(w);
+		tasks_feed_hungry(w);
+		busy |= transfers_pump(w);
+		busy |= transfers_poll(w);
+		if (busy) {
+			moved_ns = w->now_ns;
+			continue;
+		}
+		/* Deletions that made room end after the last write. */
+		if (!w->tasks_busy && transfers_idle(w))
+			return;
+		if (atomic_load(&r->has_given_up)) {
+			fill_give_up(w, w->now_ns + r->setup.drain_ns);
+			return;
+		}
+		uint64_t limit_ns = fill_limit(w, moved_ns);
+		if (w->now_ns >= limit_ns) {
+			fill_give_up(w, w->now_ns);
+			return;
+		}
+		worker_sleep(w, limit_ns);
 	}
 }
 
@@ -441,7 +513,7 @@ void *worker_main(void *arg)
 		} else {
 			worker_loop(w);
 			worker_close_window(w);
-			worker_drain(w);
+			worker_drain(w, run_now(w) + w->run->setup.drain_ns);
 		}
 		worker_report(w, &w->run->finished_workers);
 	}

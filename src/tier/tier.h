@@ -68,7 +68,7 @@ struct tier_op {
 	/* results */
 	int result;	      /* 0 or -errno */
 	uint32_t retries;
-	uint64_t begin_ns, end_ns; /* model: start and end of its service time; else 0 */
+	uint64_t begin_ns, end_ns; /* model: start and end of its service time; else 0. end_ns UINT64_MAX: it will never end */
 	uint64_t sync_ns;     /* COMMIT, SYNC: length of the fsync alone; 0: none was done */
 	/* the tier's */
 	struct io_op io;
@@ -120,6 +120,8 @@ struct tier_ops {
 	unsigned (*poll)(struct tier_worker *w, uint64_t now_ns, struct tier_op **ret, unsigned max);
 	/** deadline: when poll() will have something without outside help: 0 now, UINT64_MAX never or unknown (I/O). Optional: then never. */
 	uint64_t (*deadline)(const struct tier_worker *w);
+	/** cancel: nobody waits any longer: let what can be had back complete, with -ECANCELED or as it may. Optional: nothing can. */
+	void (*cancel)(struct tier_worker *w);
 	/** describe: "tier 'file' PATH offset N" for an operation that failed, into @buf. */
 	void (*describe)(const struct tier *t, const struct tier_op *op, char *buf, size_t size);
 	void (*free)(struct tier *t); /* all workers closed; accepts half-built */

@@ -355,6 +355,11 @@ static int tier_file_worker_open(struct tier *t, struct io *io, uint32_t ops_max
 	return 0;
 }
 
+static void tier_file_cancel(struct tier_worker *w)
+{
+	io_cancel(w->io);
+}
+
 static void tier_file_describe(const struct tier *t, const struct tier_op *op, char *buf,
 			       size_t size)
 {
@@ -371,7 +376,7 @@ static void tier_file_describe(const struct tier *t, const struct tier_op *op, c
 	bool has_offset = op->kind == TIER_READ || op->kind == TIER_WRITE;
 	if (has_offset && len > 0 && (size_t)len < size)
 		snprintf(buf + len, size - (size_t)len, " offset %llu",
-			 (unsigned long long)op->io.offset);
+			 (unsigned long long)(HEADER_BYTES + op->offset));
 }
 
 static void tier_file_free(struct tier *t)
@@ -387,6 +392,7 @@ static const struct tier_ops tier_file_ops = {
 	.worker_close = tier_file_worker_close,
 	.submit = tier_file_submit,
 	.poll = tier_file_poll,
+	.cancel = tier_file_cancel,
 	.describe = tier_file_describe,
 	.free = tier_file_free,
 };

@@ -50,6 +50,7 @@ bad_values() {
 		--precondition-threads 5000 0..4096
 		--warmup -1 0..86400
 		--warmup 86401 0..86400
+		--drain-timeout 0 1..3600
 		--max-requests -1 at least 0
 		--max-requests 99999999999999999999 at least 0
 		--generation-mode slow none, fast, realistic

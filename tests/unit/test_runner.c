@@ -50,6 +50,8 @@ struct fake_tier {
 	bool has_random_delay; /* 0..delay_ns, so that operations overtake each other */
 	uint32_t fail_ppm[OP_KINDS];
 	bool breaks_worker_open;
+	int hang_kind; /* the next operation of this kind never completes; -1: none */
+	bool keeps_hanging; /* also when it is asked back */
 	uint64_t lie_key; /* the first read of this key returns one wrong bit */
 	bool logs;
 	pthread_mutex_t lock; /* guards the rest */
@@ -262,6 +264,11 @@ static void fake_submit(struct tier_worker *w, struct tier_op *op, uint64_t now_
 	op->io_ns =
 		now_ns + (f->has_random_delay ? rng_below(&f->rng, f->delay_ns + 1) : f->delay_ns);
 	op->result = rng_below(&f->rng, PPM) < f->fail_ppm[op->kind] ? -EIO : 0;
+	if ((int)op->kind == f->hang_kind) {
+		f->hang_kind = -1;
+		op->io_ns = UINT64_MAX;
+		op->end_ns = UINT64_MAX;
+	}
 	pthread_mutex_unlock(&f->lock);
 	list_push_back(&w->queue, &op->node);
 }
@@ -289,6 +296,17 @@ static unsigned fake_poll(struct tier_worker *w, uint64_t now_ns, struct tier_op
 	}
 	pthread_mutex_unlock(&f->lock);
 	return count;
+}
+
+static void fake_cancel(struct tier_worker *w)
+{
+	list_for_each (node, &w->queue) {
+		struct tier_op *op = list_entry(node, struct tier_op, node);
+		if (op->io_ns == UINT64_MAX && !w->fake->keeps_hanging) {
+			op->io_ns = 0;
+			op->result = -ECANCELED;
+		}
+	}
 }
 
 static uint64_t fake_deadline(const struct tier_worker *w)
@@ -319,6 +337,7 @@ static const struct tier_ops fake_ops = {
 	.worker_close = fake_worker_close,
 	.submit = fake_submit,
 	.poll = fake_poll,
+	.cancel = fake_cancel,
 	.deadline = fake_deadline,
 	.describe = fake_describe,
 	.free = fake_free,
@@ -336,6 +355,7 @@ static struct fake_tier *fake_new(enum tier_class class, unsigned caps, uint64_t
 		.granule_bytes = TIER_PAYLOAD_ALIGN,
 	};
 	f->rng = rng_stream(7);
+	f->hang_kind = -1;
 	pthread_mutex_init(&f->lock, NULL);
 	return f;
 }
@@ -451,6 +471,7 @@ static void rig_new(struct rig *g, const char *options, const char *yaml)
 		.errors = &g->errors,
 		.notices = &g->notices,
 		.is_virtual = o->simulate,
+		.drain_ns = (uint64_t)o->drain_timeout_s * NS_PER_S,
 		.workers = rig_workers(o),
 		.in_service_max = (uint32_t)MIN(o->num_users, RUNNER_IN_SERVICE_MAX),
 		.io_depth = (uint32_t)o->io_depth,
@@ -657,6 +678,7 @@ static void check_conservation(const struct rig *g)
 		uint64_t admitted = counter(g, COUNT_QOS(q, QOS_ADMITTED));
 		assert_int_equal(admitted, a->admitted[q]);
 		assert_int_equal(admitted, counter(g, COUNT_QOS(q, QOS_COMPLETED)) +
+						   counter(g, COUNT_QOS(q, QOS_FAILED)) +
 						   counter(g, COUNT_QOS(q, QOS_CANCELLED)));
 	}
 }
@@ -1744,7 +1766,12 @@ static void check_errors(const struct rig *g, struct fake_tier *f[2], int kind)
 		classes += c->count;
 	}
 	assert_int_equal(classes, g->errors.total);
-	assert_int_equal(counter(g, COUNT_REQUESTS_COMPLETED), TRACE_ROWS);
+	assert_int_equal(counter(g, COUNT_REQUESTS_COMPLETED) + qos_sum(g, QOS_FAILED), TRACE_ROWS);
+	/* What fails while room is made is nobody's request; a request fails by its own reads and writes alone. */
+	if (kind != TIER_DELETE)
+		assert_in_range(qos_sum(g, QOS_FAILED), 1, TRACE_ROWS);
+	else
+		assert_int_equal(qos_sum(g, QOS_FAILED), 0);
 	assert_int_equal(qos_sum(g, QOS_CANCELLED), 0);
 	check_pools_full(g);
 }
@@ -1788,7 +1815,10 @@ static void test_everything_fails(void **state)
 		f[0]->fail_ppm[kinds[i]] = f[1]->fail_ppm[kinds[i]] = PPM;
 		f[0]->fail_ppm[TIER_ABORT] = f[1]->fail_ppm[TIER_ABORT] = PPM;
 		rig_run(&g);
-		assert_int_equal(counter(&g, COUNT_REQUESTS_COMPLETED), TRACE_ROWS);
+		assert_int_equal(counter(&g, COUNT_REQUESTS_COMPLETED) + qos_sum(&g, QOS_FAILED),
+				 TRACE_ROWS);
+		if (kinds[i] != TIER_READ) /* nothing is ever found, so everybody writes */
+			assert_int_equal(qos_sum(&g, QOS_FAILED), TRACE_ROWS);
 		assert_int_equal(counter(&g, COUNT_READ_OPS), 0);
 		if (kinds[i] != TIER_READ) {
 			assert_int_equal(counter(&g, COUNT_WRITE_OPS), 0);
@@ -1803,6 +1833,116 @@ static void test_everything_fails(void **state)
 		rig_release(&g);
 	}
 	free(rows);
+}
+
+/*
+ * An operation that never completes: the run ends when its time is over and the drain's is too, and says where it waited. What can be had
+ * back leaves nothing behind.
+ */
+static void test_hang(void **state)
+{
+	static const struct {
+		int kind;
+		const char *class;
+	} cases[] = {
+		{TIER_CREATE, "storage create: no completion"}, {TIER_WRITE, "storage write: no completion"},
+		{TIER_COMMIT, "storage commit: no completion"}, {TIER_OPEN, "storage open: no completion"},
+		{TIER_READ, "storage read: no completion"},	{TIER_CLOSE, "storage close: no completion"},
+		{TIER_DELETE, "storage delete: no completion"},
+	};
+	struct trace_row *rows = rows_new();
+	(void)state;
+	for (size_t i = 0; i < 2 * ARRAY_LEN(cases); i++) {
+		struct rig g = {0};
+		struct fake_tier *f[2];
+		error_rig(&g, f, rows, i % 2 ? "--workers 2" : "--simulate");
+		g.setup.drain_ns = NS_PER_S / 5;
+		g.setup.duration_ns = NS_PER_S;
+		f[1]->hang_kind = cases[i / 2].kind;
+		rig_run(&g);
+		assert_int_equal(g.errors.total, 1);
+		assert_string_equal(g.errors.v[0].name, cases[i / 2].class);
+		assert_non_null(strstr(g.errors.v[0].first, "fake tier, key "));
+		assert_non_null(strstr(g.errors.v[0].first, "no completion within"));
+		assert_int_equal(g.outcome.window_ns, NS_PER_S);
+		assert_true(counter(&g, COUNT_REQUESTS_COMPLETED) > TRACE_ROWS / 2);
+		assert_false(runner_is_stuck(g.runner));
+		rig_release(&g);
+	}
+	free(rows);
+}
+
+/* What a device keeps is given up: chunks one by one, and the rest goes on. */
+static void test_hang_for_good(void **state)
+{
+	struct trace_row *rows = rows_new();
+	(void)state;
+	for (int round = 0; round < 4; round++) {
+		struct rig g = {0};
+		struct fake_tier *f[2];
+		error_rig(&g, f, rows, round % 2 ? "--workers 2" : "--simulate");
+		g.setup.drain_ns = NS_PER_S / 5;
+		g.setup.duration_ns = NS_PER_S;
+		f[1]->hang_kind = round / 2 ? TIER_READ : TIER_COMMIT;
+		f[1]->keeps_hanging = true;
+		rig_begin(&g);
+		assert_true(runner_wait(g.runner, 100 * NS_PER_S));
+		assert_true(runner_is_stuck(g.runner));
+		g.m = metrics_new();
+		assert_int_equal(runner_collect(g.runner, g.m, &g.outcome), 0);
+		assert_int_equal(g.errors.total, 1);
+		assert_int_equal(f[1]->ops, 1);
+		assert_true(counter(&g, COUNT_REQUESTS_COMPLETED) > TRACE_ROWS / 2);
+		check_cache_counters(&g);
+		rig_release(&g);
+	}
+	free(rows);
+}
+
+/* Nobody waits for whole entries; but one that its tier says will never end is an error all the same. */
+static void test_hang_of_a_whole_entry(void **state)
+{
+	struct trace_row *rows = rows_new();
+	(void)state;
+	struct rig g = {0};
+	write_rows(g.trace, rows, TRACE_ROWS);
+	rig_new(&g, "--simulate " TRACE_OPTIONS "--num-users 4 --trace-speedup 0", NULL);
+	rig_fake(&g, TIER_STORAGE, TIER_CAP_WHOLE, GIB)->hang_kind = TIER_READ;
+	g.setup.duration_ns = NS_PER_S;
+	rig_run(&g);
+	assert_int_equal(g.errors.total, 1);
+	assert_string_equal(g.errors.v[0].name, "storage read: no completion");
+	assert_int_equal(qos_sum(&g, QOS_CANCELLED), 1);
+	assert_int_equal(counter(&g, COUNT_REQUESTS_COMPLETED), TRACE_ROWS - 1);
+	rig_release(&g);
+	free(rows);
+}
+
+/* A fill has no end that comes by itself: it is given up when nothing has come for as long as a drain may take. */
+static void test_hang_in_a_fill(void **state)
+{
+	(void)state;
+	for (int round = 0; round < 3; round++) {
+		struct rig g = {0};
+		struct error err = {0};
+		bool is_whole = round == 2;
+		rig_new(&g, round ? "--simulate --num-users 8" : "--workers 3 --num-users 8", NULL);
+		struct fake_tier *f = rig_fake(&g, TIER_STORAGE, is_whole ? TIER_CAP_WHOLE : 0, GIB);
+		f->hang_kind = is_whole ? TIER_WRITE : TIER_COMMIT;
+		g.setup.drain_ns = NS_PER_S / 5;
+		rig_cache(&g);
+		assert_int_equal(runner_new(&g.setup, &g.runner, &err), 0);
+		struct runner_fill fill = fill_of(key_filler, 100, 1 << 20);
+		runner_fill(g.runner, &fill);
+		assert_true(runner_wait(g.runner, 100 * NS_PER_S));
+		assert_true(runner_has_given_up(g.runner));
+		assert_int_equal(runner_filled(g.runner), fill.count - 1);
+		assert_int_equal(g.errors.total, 1);
+		g.m = metrics_new();
+		assert_int_equal(runner_collect(g.runner, g.m, &g.outcome), 0);
+		assert_false(g.outcome.is_interrupted);
+		rig_release(&g);
+	}
 }
 
 /* One wrong bit in a stamp: an error that says so, and the entry is not believed again. */
@@ -2155,6 +2295,10 @@ int main(void)
 		cmocka_unit_test(test_max_concurrent_allocs),
 		cmocka_unit_test(test_each_operation_may_fail),
 		cmocka_unit_test(test_everything_fails),
+		cmocka_unit_test(test_hang),
+		cmocka_unit_test(test_hang_for_good),
+		cmocka_unit_test(test_hang_of_a_whole_entry),
+		cmocka_unit_test(test_hang_in_a_fill),
 		cmocka_unit_test(test_wrong_data_is_found),
 		cmocka_unit_test(test_worker_that_cannot_open),
 		cmocka_unit_test(test_free_before_start),
