@@ -6,9 +6,10 @@
  * Gives: filled buffers; for a read buffer, the first block that is not what was written there.
  * Must not know: tiers, files, requests.
  *
- * Every 512-byte block starts with a 16-byte stamp: an invertible mix of (key, generation, rank, block number), so that a
- * wrong block can be decoded into what it is instead. The rest is noise from a pool of 4 MiB, taken round-robin and XORed with
- * the stamp. With PAYLOAD_FULL the 8 bytes after the stamp hold a hash of the rest of the block: only that finds a flipped payload bit.
+ * Every 512-byte block carries a 16-byte stamp: an invertible mix of (key, generation, rank, block number), so that a
+ * wrong block can be decoded into what it is instead. It stands in line (block number mod 8) of the block's eight 64-byte lines. The
+ * rest is noise from a pool of 4 MiB, taken round-robin and XORed with a stamp. With PAYLOAD_FULL the 8 bytes after the stamp hold
+ * a hash of the rest of the block: only that finds a flipped payload bit.
  */
 #pragma once
 
@@ -48,6 +49,15 @@ void payload_free(struct payload *p);
  */
 void payload_fill(const struct payload *p, const struct payload_id *id, uint64_t offset, void *buf,
 		  size_t len);
+
+/**
+ * payload_restamp() - make the bytes of an entry out of noise that is there already: new stamps, the rest stays
+ * @buf: holds what payload_fill() or this function made in it, its block 0 then as now a multiple of 8 blocks into an entry
+ * The noise is then in two entries; the caller sees to it that no compressor meets both in its window. With PAYLOAD_FULL everything
+ * is made anew, as by payload_fill().   Threads: any.   Cost: a cache line per block, about a fifth of a copy.
+ */
+void payload_restamp(const struct payload *p, const struct payload_id *id, uint64_t offset, void *buf,
+		     size_t len);
 
 /**
  * payload_verify() - check what was read, to the degree payload_new() was told

@@ -154,7 +154,8 @@ static void check_bits(enum payload_check check)
 	for (int bit = 0; bit < PAYLOAD_BLOCK * 8; bit++) {
 		char *byte = buf + 3 * PAYLOAD_BLOCK + bit / 8;
 		struct payload_mismatch bad;
-		bool is_stamp = bit < PAYLOAD_STAMP * 8;
+		/* block 3 carries its stamp in its line 3 */
+		bool is_stamp = bit / 8 / PAYLOAD_STAMP == 3 * 64 / PAYLOAD_STAMP;
 		*byte = (char)(*byte ^ 1 << bit % 8);
 		long rc = payload_verify(p, &who, 0, buf, BUFFER, &bad);
 		if (is_stamp || check == PAYLOAD_FULL) {
@@ -174,6 +175,76 @@ static void test_flipped_bits(void **state)
 	(void)state;
 	check_bits(PAYLOAD_STAMPS);
 	check_bits(PAYLOAD_FULL);
+}
+
+static int compare(const void *a, const void *b)
+{
+	uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
+	return (x > y) - (x < y);
+}
+
+/* Hashes of all pieces of @piece bytes, sorted: two equal neighbours are a duplicate. */
+static size_t duplicates(const char *buf, size_t bytes, size_t piece)
+{
+	size_t count = bytes / piece, found = 0;
+	CLEANUP_FREE uint64_t *hashes = calloc(count, sizeof(*hashes));
+	assert_non_null(hashes);
+	for (size_t i = 0; i < count; i++)
+		hashes[i] = XXH3_64bits(buf + i * piece, piece);
+	qsort(hashes, count, sizeof(*hashes), compare);
+	for (size_t i = 1; i < count; i++)
+		found += hashes[i] == hashes[i - 1];
+	return found;
+}
+
+/* A block of any number in the place of any other is told, though its stamp stands elsewhere. */
+static void test_misplaced(void **state)
+{
+	(void)state;
+	struct payload *p = payload_new(1, PAYLOAD_STAMPS);
+	CLEANUP_FREE char *buf = buffer_get(BUFFER);
+	char text[512];
+	for (uint64_t there = 0; there < 16; there++) {
+		for (uint64_t here = 0; here < 8; here++) {
+			if (here == there)
+				continue;
+			payload_fill(p, &who, 0, buf, BUFFER);
+			payload_fill(p, &who, there * PAYLOAD_BLOCK, buf + here * PAYLOAD_BLOCK,
+				     PAYLOAD_BLOCK);
+			struct payload_mismatch bad = mismatch_of(p, buf, text);
+			assert_int_equal(bad.offset_bytes, here * PAYLOAD_BLOCK);
+			assert_false(bad.is_foreign);
+			assert_int_equal(bad.found_block, there);
+			assert_true(bad.found.key == who.key && bad.found.generation == 7);
+		}
+	}
+	payload_free(p);
+}
+
+/* Noise that was used before becomes another entry's: checkable, of it alone, and no block is there twice. */
+static void test_restamp(void **state)
+{
+	(void)state;
+	for (enum payload_check check = PAYLOAD_STAMPS; check <= PAYLOAD_FULL; check++) {
+		struct payload *p = payload_new(42, check);
+		CLEANUP_FREE char *buf = buffer_get(2 * (size_t)BUFFER);
+		char *again = buf + BUFFER;
+		struct payload_id other = {.key = 99, .generation = 1};
+		struct payload_mismatch bad;
+		payload_fill(p, &who, 8 * PAYLOAD_BLOCK, buf, BUFFER);
+		memcpy(again, buf, BUFFER);
+		payload_restamp(p, &other, UINT64_C(24) * PAYLOAD_BLOCK, again, BUFFER);
+		assert_int_equal(payload_verify(p, &other, UINT64_C(24) * PAYLOAD_BLOCK, again,
+						BUFFER, &bad),
+				 BLOCKS);
+		assert_int_equal(payload_verify(p, &who, 8 * PAYLOAD_BLOCK, again, BUFFER, &bad),
+				 -EILSEQ);
+		assert_true(bad.found.key == 99 && bad.found_block == 24);
+		assert_int_equal(duplicates(buf, 2 * (size_t)BUFFER, PAYLOAD_BLOCK), 0);
+		/* the noise itself stays, but where every byte is hashed */
+		assert_int_equal(!memcmp(buf + 128, again + 128, 128), check == PAYLOAD_STAMPS);
+		payload_free(p);
+	}
 }
 
 static void test_generation_wraps(void **state)
@@ -210,26 +281,6 @@ static char *entries_get(const struct payload *p, size_t bytes)
 			id.generation++;
 	}
 	return buf;
-}
-
-static int compare(const void *a, const void *b)
-{
-	uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
-	return (x > y) - (x < y);
-}
-
-/* Hashes of all pieces of @piece bytes, sorted: two equal neighbours are a duplicate. */
-static size_t duplicates(const char *buf, size_t bytes, size_t piece)
-{
-	size_t count = bytes / piece, found = 0;
-	CLEANUP_FREE uint64_t *hashes = calloc(count, sizeof(*hashes));
-	assert_non_null(hashes);
-	for (size_t i = 0; i < count; i++)
-		hashes[i] = XXH3_64bits(buf + i * piece, piece);
-	qsort(hashes, count, sizeof(*hashes), compare);
-	for (size_t i = 1; i < count; i++)
-		found += hashes[i] == hashes[i - 1];
-	return found;
 }
 
 static void test_no_duplicates(void **state)
@@ -273,6 +324,7 @@ int main(void)
 		cmocka_unit_test(test_round_trip),       cmocka_unit_test(test_chunks),
 		cmocka_unit_test(test_wrong_blocks),     cmocka_unit_test(test_swapped),
 		cmocka_unit_test(test_foreign),          cmocka_unit_test(test_flipped_bits),
+		cmocka_unit_test(test_misplaced),        cmocka_unit_test(test_restamp),
 		cmocka_unit_test(test_generation_wraps), cmocka_unit_test(test_no_duplicates),
 		cmocka_unit_test(test_no_compression),
 	};
