@@ -326,28 +326,6 @@ void record_options(struct record *r, const struct opt_set *set)
 	record_set(r, "args_source", sources);
 }
 
-void record_system_info(struct record *r, const struct host_facts *facts)
-{
-	char now[CLOCK_ISO_SIZE];
-	clock_iso_utc(now, time(NULL));
-	json_int_t memory = (json_int_t)facts->mem_total_bytes;
-	json_t *host =
-		json_pack("{so, s{sI, sI}, ss, s{si, si, so}, s{so, so, so}}", "hostname",
-			  record_string(facts->hostname), "memory", "total", memory, "available",
-			  (json_int_t)facts->mem_available_bytes, "collection_timestamp", now,
-			  "cpu", "num_cores", (int)facts->cores_physical, "num_logical_cores",
-			  (int)facts->cores_logical, "model", record_string(facts->cpu_model),
-			  "system", "hostname", record_string(facts->hostname), "kernel_version",
-			  record_string(facts->kernel), "os_release",
-			  json_pack("{so}", "PRETTY_NAME", record_string(facts->os_name)));
-	record_set(r, "system_info",
-		   json_pack("{sI, si, si, sI, sI, ss, ss, s[o]}", "total_memory_bytes", memory,
-			     "total_cores", (int)facts->cores_physical, "num_hosts", 1,
-			     "min_memory_bytes", memory, "max_memory_bytes", memory,
-			     "collection_method", "local", "collection_timestamp", now, "hosts",
-			     host));
-}
-
 void record_command(struct record *r, const char *command, const char *stdout_path,
 		    const char *stderr_path)
 {

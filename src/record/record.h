@@ -19,7 +19,6 @@
 
 #include "base/err.h"
 #include "base/str.h"
-#include "cluster/host.h"
 #include "config/opt.h"
 
 /** What a run directory stands for. Texts are copied. */
@@ -68,8 +67,6 @@ char *record_path(const struct record *r, const char *fmt, ...) ATTR_PRINTF(2, 3
 void record_set(struct record *r, const char *key, json_t *value);
 /** record_options() - "args": every option's value; "args_source": as opt_source_name(). */
 void record_options(struct record *r, const struct opt_set *set);
-/** record_system_info() - "system_info": this machine. */
-void record_system_info(struct record *r, const struct host_facts *facts);
 /** record_command() - "executed_command" and "command_output_files". Paths may be NULL: not
  * started. */
 void record_command(struct record *r, const char *command, const char *stdout_path,

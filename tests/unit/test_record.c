@@ -278,32 +278,6 @@ static void test_options(void **state)
 	opt_release(&set);
 }
 
-static void test_system_info(void **state)
-{
-	(void)state;
-	struct host_facts facts = {.hostname = "here",
-				   .cpu_model = "CPU",
-				   .cores_logical = 8,
-				   .cores_physical = 4,
-				   .mem_total_bytes = UINT64_C(1) << 40};
-	struct record *r = open_at(1700000000);
-	struct error err = {0};
-	record_system_info(r, &facts);
-	assert_int_equal(record_write(r, RECORD_RUNNING, -1, 0, &err), 0);
-	json_t *all = load_metadata(r);
-	json_t *info = json_object_get(all, "system_info");
-	json_t *host = json_array_get(json_object_get(info, "hosts"), 0);
-	assert_true(json_integer_value(json_object_get(info, "total_memory_bytes")) ==
-		    (json_int_t)1 << 40);
-	assert_int_equal(json_integer_value(json_object_get(info, "total_cores")), 4);
-	assert_string_equal(text_of(host, "hostname"), "here");
-	assert_int_equal(json_integer_value(json_object_get(json_object_get(host, "cpu"),
-							    "num_logical_cores")),
-			 8);
-	json_decref(all);
-	record_free(r);
-}
-
 /* Read @text as a result file that was asked for ten seconds. */
 static int outcome_of(const char *text, struct record_outcome *ret, struct error *err)
 {
@@ -431,7 +405,6 @@ int main(void)
 		TEST(test_schema),
 		TEST(test_rewrite),
 		TEST(test_options),
-		TEST(test_system_info),
 		TEST(test_outcome_v1),
 		TEST(test_outcome_v3),
 		TEST(test_outcome_ours),
