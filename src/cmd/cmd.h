@@ -43,15 +43,21 @@ struct cmd_kvcache {
 	char *bin_path;
 };
 
+/** How the machines of a run are asked what they are. */
+struct cmd_cluster {
+	bool skip;
+};
+
 /** Sets of options; a command names the ones it takes. */
 enum cmd_group {
 	CMD_GROUP_ENGINE = 1 << 0, /* every option of kv-cache */
 	CMD_GROUP_SIZE = 1 << 1,   /* those of kv-cache that say how large things are */
 	CMD_GROUP_PROGRAM = 1 << 2,
 	CMD_GROUP_UNIVERSAL = 1 << 3,
+	CMD_GROUP_CLUSTER = 1 << 4,
 };
 
-enum { CMD_GROUPS_MAX = 4 };
+enum { CMD_GROUPS_MAX = 5 };
 
 struct cmd_invocation;
 
@@ -87,6 +93,7 @@ struct cmd_invocation {
 	struct opt_set set; /* of groups */
 	struct cmd_universal universal;
 	struct cmd_kvcache kvcache;
+	struct cmd_cluster cluster;
 	struct cmd_division division;
 	struct config config;
 };

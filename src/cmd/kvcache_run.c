@@ -11,6 +11,7 @@
 #include "base/log.h"
 #include "cluster/host.h"
 #include "cmd/cmd.h"
+#include "cmd/kvcache_cluster.h"
 #include "launch/launch.h"
 
 enum { RUN_STAGES = 4, RESULT_FILE_MAX = 1 << 30 };
@@ -23,6 +24,7 @@ struct kvcache_run {
 	struct cmd_invocation *inv;
 	struct launch_program engine;
 	struct record *record;
+	struct kvcache_cluster cluster;
 	char *cache_dir;
 	char *result_path, *stdout_path, *stderr_path;
 	struct strlist argv;
@@ -38,6 +40,7 @@ static int report_memory(void)
 static void run_release(struct kvcache_run *run)
 {
 	launch_program_release(&run->engine);
+	kvcache_cluster_release(&run->cluster);
 	record_free(run->record);
 	free(run->cache_dir);
 	free(run->result_path);
@@ -177,7 +180,6 @@ static void record_engine(struct kvcache_run *run, json_t *exit_status, json_t *
 /* The run directory and everything that depends on its name. */
 static int open_run(struct kvcache_run *run)
 {
-	struct host_facts facts;
 	int code = cmd_kvcache_record(run->inv, &run->record, &run->cache_dir);
 	if (code)
 		return code;
@@ -187,8 +189,7 @@ static int open_run(struct kvcache_run *run)
 	run->stderr_path = record_path(run->record, "kvcache_%s.stderr.log", stamp);
 	if (!run->result_path || !run->stdout_path || !run->stderr_path || build_argv(run))
 		return report_memory();
-	if (!host_facts_read("", &facts))
-		record_system_info(run->record, &facts);
+	kvcache_cluster_record(&run->cluster, run->record);
 	record_engine(run, json_null(), json_null());
 	log_status("Run directory: %s", record_dir(run->record));
 	return EXIT_OK;
@@ -369,6 +370,7 @@ static int start_and_record(struct kvcache_run *run)
 		if (!run->inv->config.opt.cache_dir)
 			mkdir(run->cache_dir, 0777); /* a failure is the engine's to report */
 		code = run_engine(run);
+		kvcache_cluster_end(&run->cluster);
 		code = cmd_record_write(run->inv, run->record, status_of(code), code,
 					run->ended.runtime_s);
 	}
@@ -388,6 +390,7 @@ static int run_once(struct kvcache_run *run)
 	if (code)
 		return code;
 	cmd_stage(2, RUN_STAGES, "Collecting cluster info");
+	kvcache_cluster_collect(&run->cluster, run->inv);
 	code = open_run(run);
 	if (code)
 		return code;

@@ -30,7 +30,7 @@ static const struct {
 
 static const struct cmd_command commands[] = {
 	{"kvcache", "run", "measure how this machine's storage serves KV-cache traffic",
-	 CMD_GROUP_ENGINE | CMD_GROUP_PROGRAM | CMD_GROUP_UNIVERSAL, cmd_kvcache_check,
+	 CMD_GROUP_ENGINE | CMD_GROUP_PROGRAM | CMD_GROUP_CLUSTER | CMD_GROUP_UNIVERSAL, cmd_kvcache_check,
 	 cmd_kvcache_run},
 	{"kvcache", "datasize", "tell how much memory and storage a workload takes",
 	 CMD_GROUP_SIZE | CMD_GROUP_UNIVERSAL, cmd_kvcache_check, cmd_kvcache_datasize},

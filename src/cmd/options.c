@@ -50,6 +50,14 @@ static const struct opt program_table[] = {
 	 .flags = OPT_F_SITE | OPT_F_FILE,
 	 .help = "engine to run instead of the kv-cache that comes with mlpstorage; FILE.py is run by python3"},
 };
+
+#undef FIELD
+#define FIELD(name) .offset = offsetof(struct cmd_cluster, name)
+
+static const struct opt cluster_table[] = {
+	{"--skip-cluster-collection", NULL, OPT_FLAG, FIELD(skip),
+	 .help = "do not record what the machines of the run are"},
+};
 /* clang-format on */
 
 #define TABLE(rows) (rows), ARRAY_LEN(rows)
@@ -64,6 +72,8 @@ static const struct {
 } tables[] = {
 	{CMD_GROUP_PROGRAM, "Program", TABLE(program_table),
 	 offsetof(struct cmd_invocation, kvcache)},
+	{CMD_GROUP_CLUSTER, "Cluster information", TABLE(cluster_table),
+	 offsetof(struct cmd_invocation, cluster)},
 	{CMD_GROUP_UNIVERSAL, "Every benchmark", TABLE(universal_table),
 	 offsetof(struct cmd_invocation, universal)},
 };
