@@ -61,7 +61,13 @@ enum { CMD_GROUPS_MAX = 5 };
 
 struct cmd_invocation;
 
-/** A row of the table of commands in main.c. */
+/** A benchmark, or another word that commands stand behind. */
+struct cmd_program {
+	const char *name;
+	const char *help;
+};
+
+/** A row of the table of commands. */
 struct cmd_command {
 	const char *program; /* "kvcache" */
 	const char *name;    /* "run" */
@@ -75,6 +81,10 @@ struct cmd_command {
 	 */
 	int (*run)(struct cmd_invocation *inv);
 };
+
+/* commands.c; both end with a row without a name */
+extern const struct cmd_program cmd_programs[];
+extern const struct cmd_command cmd_commands[];
 
 /** What the rules say of the parameters. See division.c. */
 struct cmd_division {

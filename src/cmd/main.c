@@ -3,8 +3,8 @@
  * mlpstorage: the front door. It records and starts; the measuring is done by another program,
  * kv-cache.
  *
- *      main ----------- finds the command in the table below, reads its options (options.c,
- * config/opt.h)
+ *      main ----------- finds the command (commands.c), reads its options (options.c, layers.c,
+ *       |               config/opt.h)
  *       |
  *       +- kvcache_run.c ------ config/  are these options a possible run?
  *       |                       launch/  where the engine is; its argument vector; its process and
@@ -21,21 +21,6 @@
 #include "base/log.h"
 #include "cmd/cmd.h"
 
-static const struct {
-	const char *name;
-	const char *help;
-} programs[] = {
-	{"kvcache", "serve the KV cache of a language model from memory and storage"},
-};
-
-static const struct cmd_command commands[] = {
-	{"kvcache", "run", "measure how this machine's storage serves KV-cache traffic",
-	 CMD_GROUP_ENGINE | CMD_GROUP_PROGRAM | CMD_GROUP_CLUSTER | CMD_GROUP_UNIVERSAL, cmd_kvcache_check,
-	 cmd_kvcache_run},
-	{"kvcache", "datasize", "tell how much memory and storage a workload takes",
-	 CMD_GROUP_SIZE | CMD_GROUP_UNIVERSAL, cmd_kvcache_check, cmd_kvcache_datasize},
-};
-
 static bool is_help(const char *word)
 {
 	return !strcmp(word, "-h") || !strcmp(word, "--help");
@@ -44,8 +29,8 @@ static bool is_help(const char *word)
 static void help_top(FILE *out)
 {
 	fputs("usage: mlpstorage BENCHMARK COMMAND [OPTIONS]\n\nBenchmarks:\n", out);
-	for (size_t i = 0; i < ARRAY_LEN(programs); i++)
-		fprintf(out, "  %-12s %s\n", programs[i].name, programs[i].help);
+	for (const struct cmd_program *p = cmd_programs; p->name; p++)
+		fprintf(out, "  %-12s %s\n", p->name, p->help);
 	fputs("\nOptions:\n  -h, --help   this text; also behind a benchmark and behind a command\n"
 	      "  --version    name and version\n",
 	      out);
@@ -54,9 +39,9 @@ static void help_top(FILE *out)
 static void help_program(FILE *out, const char *program)
 {
 	fprintf(out, "usage: mlpstorage %s COMMAND [OPTIONS]\n\nCommands:\n", program);
-	for (size_t i = 0; i < ARRAY_LEN(commands); i++)
-		if (!strcmp(commands[i].program, program))
-			fprintf(out, "  %-12s %s\n", commands[i].name, commands[i].help);
+	for (const struct cmd_command *c = cmd_commands; c->name; c++)
+		if (!strcmp(c->program, program))
+			fprintf(out, "  %-12s %s\n", c->name, c->help);
 	fprintf(out, "\n'mlpstorage %s COMMAND --help' lists the options of a command.\n", program);
 }
 
@@ -69,16 +54,16 @@ static void help_command(FILE *out, const struct cmd_invocation *inv)
 
 static const struct cmd_command *find_command(const char *program, const char *name)
 {
-	for (size_t i = 0; i < ARRAY_LEN(commands); i++)
-		if (!strcmp(commands[i].program, program) && !strcmp(commands[i].name, name))
-			return &commands[i];
+	for (const struct cmd_command *c = cmd_commands; c->name; c++)
+		if (!strcmp(c->program, program) && !strcmp(c->name, name))
+			return c;
 	return NULL;
 }
 
 static bool is_program(const char *name)
 {
-	for (size_t i = 0; i < ARRAY_LEN(programs); i++)
-		if (!strcmp(programs[i].name, name))
+	for (const struct cmd_program *p = cmd_programs; p->name; p++)
+		if (!strcmp(p->name, name))
 			return true;
 	return false;
 }

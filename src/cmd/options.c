@@ -217,11 +217,16 @@ static int select_engine_rows(struct cmd_invocation *inv)
 	if (!rows)
 		return -ENOMEM;
 	size_t count = 0;
+	const char *heading = NULL;
 	for (size_t i = 0; i < all->count; i++) {
+		if (all->opts[i].heading)
+			heading = all->opts[i].heading;
 		if (is_universal_row(&all->opts[i]) ||
 		    (inv->command->groups & CMD_GROUP_SIZE && !is_size_row(&all->opts[i])))
 			continue;
-		rows[count++] = adapt_row(&all->opts[i]);
+		rows[count] = adapt_row(&all->opts[i]);
+		rows[count++].heading = heading;
+		heading = NULL;
 	}
 	inv->engine.opts = rows;
 	return group_init(&inv->engine, "KV cache", rows, count, &inv->config.opt);

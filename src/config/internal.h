@@ -43,6 +43,9 @@ static inline const char *suggest_result(const struct suggest *s)
 	return near ? s->best : NULL;
 }
 
+/** opt_range_text() - "1..100000", "at least 0", "fsync, none", or "" where every value of the type is allowed. */
+void opt_range_text(const struct opt *opt, struct str *out);
+
 enum row_type {
 	ROW_U32,
 	ROW_I32,

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-/* Everything that can be derived from an option's table row: parsing, defaults, echo, help. */
+/* What a program does with an option's table row: parsing, defaults, echo. For people: opt_doc.c. */
 #include "config/opt.h"
 
 #include <assert.h>
@@ -10,8 +10,6 @@
 
 #include "base/mem.h"
 #include "config/internal.h"
-
-enum { HELP_WIDTH = 100, HELP_COLUMN = 34 };
 
 static void *field_of(const struct opt_group *group, size_t index)
 {
@@ -41,8 +39,7 @@ static void bound_text(const struct opt *opt, double bound, char *buf, size_t si
 		snprintf(buf, size, "%.10g", bound);
 }
 
-/* "1..100000", "at least 0", "fsync, none", or "" where every value of the type is allowed. */
-static void range_text(const struct opt *opt, struct str *out)
+void opt_range_text(const struct opt *opt, struct str *out)
 {
 	if (opt->type == OPT_CHOICE) {
 		for (size_t i = 0; opt->choices[i]; i++)
@@ -86,7 +83,7 @@ static void expected_text(const struct opt *opt, struct str *out)
 	size_t before = out->len;
 	if (opt->type == OPT_CHOICE)
 		str_add(out, "one of ");
-	range_text(opt, out);
+	opt_range_text(opt, out);
 	if (out->len == before)
 		str_add(out, kind_text(opt));
 }
@@ -548,71 +545,6 @@ int opt_to_argv(const struct opt_group *group, size_t index, struct strlist *arg
 	if (!opt_text(group, index, &value))
 		return 0;
 	return value.rc ? value.rc : add_pair(argv, opt->name, str_text(&value));
-}
-
-/* "help (choices; range; default X)" */
-static void describe(const struct opt *opt, struct str *out)
-{
-	CLEANUP_STR struct str facts = {0};
-	range_text(opt, &facts);
-	if (opt->def)
-		str_addf(&facts, "%sdefault %s", facts.len ? "; " : "", opt->def);
-	str_add(out, opt->help ? opt->help : "");
-	if (facts.len)
-		str_addf(out, " (%s)", str_text(&facts));
-}
-
-/* Words of @text from column HELP_COLUMN on; the caller's line is at @column already. */
-static void print_wrapped(FILE *out, const char *text, int column)
-{
-	if (column >= HELP_COLUMN - 1) {
-		fputc('\n', out);
-		column = 0;
-	}
-	fprintf(out, "%*s", HELP_COLUMN - column, "");
-	column = HELP_COLUMN;
-	while (*text) {
-		int len = (int)strcspn(text, " ");
-		if (column > HELP_COLUMN && column + 1 + len > HELP_WIDTH) {
-			fprintf(out, "\n%*s", HELP_COLUMN, "");
-			column = HELP_COLUMN;
-		} else if (column > HELP_COLUMN) {
-			fputc(' ', out);
-			column++;
-		}
-		fprintf(out, "%.*s", len, text);
-		column += len;
-		text += len;
-		text += strspn(text, " ");
-	}
-	fputc('\n', out);
-}
-
-static void print_row(FILE *out, const struct opt *opt)
-{
-	CLEANUP_STR struct str left = {0};
-	CLEANUP_STR struct str right = {0};
-	str_add(&left, "  ");
-	if (opt->short_name)
-		str_addf(&left, "%s, ", opt->short_name);
-	str_add(&left, opt->name);
-	if (opt->type != OPT_FLAG)
-		str_addf(&left, " %s%s", opt->meta ? opt->meta : "VALUE",
-			 opt->type == OPT_WORDS ? "..." : "");
-	describe(opt, &right);
-	fputs(str_text(&left), out);
-	print_wrapped(out, str_text(&right), (int)left.len);
-}
-
-void opt_help(const struct opt_set *set, FILE *out)
-{
-	for (size_t g = 0; g < set->count; g++) {
-		const struct opt_group *group = &set->groups[g];
-		fprintf(out, "%s%s:\n", g ? "\n" : "", group->title);
-		for (size_t i = 0; i < group->count; i++)
-			if (!(group->opts[i].flags & OPT_F_HIDDEN))
-				print_row(out, &group->opts[i]);
-	}
 }
 
 void opt_release(const struct opt_set *set)

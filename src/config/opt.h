@@ -43,6 +43,7 @@ struct opt {
 	const char *meta;	    /* name of the value in help: "N", "GiB", "DIR" */
 	const char *help;	    /* one sentence, lower case, no full stop */
 	unsigned flags;		    /* OPT_F_* */
+	const char *heading;	    /* this row begins a part of its group in help; else NULL */
 };
 
 enum {
@@ -124,6 +125,12 @@ int opt_to_argv(const struct opt_group *group, size_t index, struct strlist *arg
 
 /** opt_help() - the groups as aligned help text: names, meta, help, choices, range, default. */
 void opt_help(const struct opt_set *set, FILE *out);
+
+/**
+ * opt_man() - the same as sections of a manual page (roff with the man macros)
+ * @above: options that the page has described already: only named; may be NULL
+ */
+void opt_man(const struct opt_set *set, const struct opt_set *above, FILE *out);
 
 /** opt_release() - free the owned texts and lists in every target. */
 void opt_release(const struct opt_set *set);

@@ -21,8 +21,7 @@ static const char *const log_levels[] = {"DEBUG", "INFO", "WARNING", "ERROR", "C
 
 /* clang-format off */
 static const struct opt table[] = {
-	/* workload */
-	{"--model", "-m", OPT_TEXT, FIELD(model), .def = "llama3.1-8b", .meta = "NAME",
+	{"--model", "-m", OPT_TEXT, FIELD(model), .def = "llama3.1-8b", .meta = "NAME", .heading = "Workload",
 	 .help = "language model whose KV cache is simulated; also one that the --config file defines"},
 	{"--num-users", "-nu", OPT_INT, FIELD(num_users), RANGE(1, 100000), .def = "100", .meta = "N",
 	 .help = "simulated users"},
@@ -43,10 +42,10 @@ static const struct opt table[] = {
 	 .help = "no lookups of shared system prompts"},
 	{"--seed", NULL, OPT_INT, FIELD(seed), RANGE(0, INFINITY), .meta = "N", .flags = OPT_F_UNSET_NULL,
 	 .help = "make the workload repeatable; without it one is drawn and recorded"},
-	{"--config", NULL, OPT_TEXT, FIELD(config_file), .meta = "FILE",
+	{"--config", NULL, OPT_TEXT, FIELD(config_file), .meta = "FILE", .flags = OPT_F_FILE,
 	 .help = "workload description in YAML, laid over the shipped one; also the name of a shipped file, "
 		 "as in workload-v1.yaml"},
-	{"--trace", NULL, OPT_TEXT, FIELD(trace), .meta = "FILE",
+	{"--trace", NULL, OPT_TEXT, FIELD(trace), .meta = "FILE", .flags = OPT_F_FILE,
 	 .help = "replay this request trace instead of simulated users"},
 	{"--trace-format", NULL, OPT_CHOICE, FIELD(trace_format), .def = "auto", .choices = trace_formats,
 	 .meta = "FORMAT", .help = "format of the trace"},
@@ -62,8 +61,8 @@ static const struct opt table[] = {
 	 .def = "0", .meta = "GIB", .help = "what --precondition writes; 0: twice the storage tier's limit"},
 	{"--precondition-threads", NULL, OPT_INT, FIELD(precondition_threads), RANGE(0, 4096), .def = "0",
 	 .meta = "N", .help = "entries that --precondition writes at once; 0: one per core"},
-	/* tiers */
 	{"--gpu-mem-gb", NULL, OPT_REAL, FIELD(gpu_mem_gib), RANGE(0, 65536), .def = "16", .meta = "GIB",
+	 .heading = "Tiers",
 	 .help = "GPU memory tier per GPU; recorded only, there is no GPU tier in this version"},
 	{"--num-gpus", NULL, OPT_INT, FIELD(num_gpus), RANGE(1, 65536), .def = "1", .meta = "N",
 	 .help = "GPUs of the simulated node"},
@@ -71,7 +70,7 @@ static const struct opt table[] = {
 	 .meta = "N", .help = "entries are divided by this; at most --num-gpus"},
 	{"--cpu-mem-gb", NULL, OPT_REAL, FIELD(cpu_mem_gib), RANGE(0, 131072), .def = "32", .meta = "GIB",
 	 .help = "host memory tier"},
-	{"--cache-dir", NULL, OPT_TEXT, FIELD(cache_dir), .meta = "DIR",
+	{"--cache-dir", NULL, OPT_TEXT, FIELD(cache_dir), .meta = "DIR", .flags = OPT_F_DIR,
 	 .help = "directory of the storage tier; without it a private temporary one"},
 	{"--storage-capacity-gb", NULL, OPT_REAL, FIELD(storage_capacity_gib), RANGE(0, 1073741824),
 	 .def = "0", .meta = "GIB", .help = "limit of the storage tier; 0: 95 % of the free space, on tmpfs at most half of the available memory, and "
@@ -85,9 +84,8 @@ static const struct opt table[] = {
 	 .help = "run on a virtual clock with simulated devices only: fast and repeatable"},
 	{"--max-concurrent-allocs", NULL, OPT_INT, FIELD(max_concurrent_allocs), RANGE(0, INFINITY),
 	 .def = "0", .meta = "N", .help = "entries being written at once; 0: no limit"},
-	/* I/O */
 	{"--io-engine", NULL, OPT_CHOICE, FIELD(io_engine), .def = "auto", .choices = io_engines,
-	 .meta = "ENGINE", .help = "how I/O is submitted"},
+	 .meta = "ENGINE", .heading = "I/O", .help = "how I/O is submitted"},
 	{"--io-mode", NULL, OPT_CHOICE, FIELD(io_mode), .def = "auto", .choices = io_modes,
 	 .meta = "MODE", .help = "direct passes the page cache by and never falls back"},
 	{"--io-size", NULL, OPT_SIZE, FIELD(io_size_bytes), RANGE(4096, 67108864), .def = "1MiB",
@@ -102,13 +100,13 @@ static const struct opt table[] = {
 	 .help = "what makes a written entry durable"},
 	{"--verify", NULL, OPT_CHOICE, FIELD(verify), .def = "stamp", .choices = verifies, .meta = "WHAT",
 	 .help = "check of the data read: the stamp of each block, or every byte"},
-	/* run */
 	{"--workers", NULL, OPT_INT, FIELD(workers), RANGE(0, 256), .def = "0", .meta = "N",
+	 .heading = "Run",
 	 .help = "threads that drive requests; 0: one per core, at most 8"},
 	{"--drain-timeout", NULL, OPT_INT, FIELD(drain_timeout_s), RANGE(1, 3600), .def = "30",
 	 .meta = "SECONDS", .help = "give I/O up, as an error, that is still in flight this long after the window"},
 	{"--cleanup", NULL, OPT_FLAG, FIELD(cleanup), .help = "remove the cache files at the end"},
-	{"--output", NULL, OPT_TEXT, FIELD(output), .meta = "FILE",
+	{"--output", NULL, OPT_TEXT, FIELD(output), .meta = "FILE", .flags = OPT_F_FILE,
 	 .help = "result file; without it benchmark_results_YYYYmmdd_HHMMSS.json"},
 	{"--raw-samples", NULL, OPT_FLAG, FIELD(raw_samples),
 	 .help = "write every single latency into the result file"},
