@@ -10,6 +10,8 @@
 
 #include "cache/internal.h"
 
+#define HUGE_PAGES_FROM_BYTES (UINT64_C(32) << 20)
+
 /* ---- set-up ---- */
 
 static int setup_check(const struct cache_setup *s)
@@ -42,12 +44,14 @@ static void level_init(struct level *l, const struct cache_setup *s, unsigned t)
 	list_init(&l->claims);
 }
 
-/* Entries are met in random order: without huge pages each meeting costs a walk of the page table
- * too. */
+/*
+ * Entries are met in random order: without huge pages each meeting costs a walk of the page table too. A small array is left to
+ * small pages: it fits the processor's caches, and a run that uses a corner of it should not pay for 2 MiB.
+ */
 static void *reserve_huge(size_t bytes)
 {
 	void *p = mem_reserve(bytes);
-	if (p)
+	if (p && bytes >= HUGE_PAGES_FROM_BYTES)
 		(void)madvise(p, bytes, MADV_HUGEPAGE);
 	return p;
 }
@@ -159,6 +163,20 @@ void lru_remove(struct cache *c, struct entry *e)
 	l->lru_bytes -= footprint(l, e->payload_bytes);
 }
 
+static void entry_prefetch(const struct cache *c, uint32_t i)
+{
+	if (i != NO_ENTRY)
+		__builtin_prefetch(entry_at(c, i), 1);
+}
+
+static void lru_prefetch_neighbours(const struct cache *c, const struct entry *e)
+{
+	if (!e)
+		return;
+	entry_prefetch(c, e->prev);
+	entry_prefetch(c, e->next);
+}
+
 /* ---- slots ---- */
 
 static struct entry *slot_take(struct cache *c)
@@ -179,6 +197,29 @@ static void slot_give(struct cache *c, struct entry *e)
 	c->free_slots = entry_number(c, e);
 }
 
+/* ---- ahead of use ---- */
+
+/*
+ * A cold lookup is a chain of three misses: bucket, entry, its neighbours on the LRU list. Done for one key after the other they
+ * are waited for one by one; done in passes over all keys, those of a pass are in flight together.
+ */
+void cache_prefetch(struct cache *c, const uint64_t *keys, unsigned count)
+{
+	struct entry *found[CACHE_PREFETCH_MAX];
+
+	count = MIN(count, CACHE_PREFETCH_MAX);
+	cache_lock(c);
+	if (c->indexed >= PREFETCH_FROM_ENTRIES) {
+		for (unsigned i = 0; i < count; i++)
+			index_prefetch(c, keys[i]);
+		for (unsigned i = 0; i < count; i++)
+			found[i] = index_prefetch_entry(c, keys[i]);
+		for (unsigned i = 0; i < count; i++)
+			lru_prefetch_neighbours(c, found[i]);
+	}
+	cache_unlock(c);
+}
+
 /* ---- reads ---- */
 
 enum cache_lookup cache_read_begin(struct cache *c, uint64_t key, struct cache_ref *ret)
@@ -193,7 +234,7 @@ enum cache_lookup cache_read_begin(struct cache *c, uint64_t key, struct cache_r
 		found = CACHE_HIT;
 		if (e->state == ENTRY_RESIDENT && !e->pins)
 			lru_remove(c, e);
-		*ret = entry_ref(c, e);
+		entry_ref(c, e, ret);
 		ret->is_shared = e->pins || e->state == ENTRY_COPYING;
 		e->pins++;
 	}
@@ -276,16 +317,21 @@ static struct entry *entry_new(struct cache *c, uint64_t key, uint64_t payload_b
 	return e;
 }
 
-/* Most writes evict in the end: fetch what that touches while the index is searched. */
+/*
+ * Most writes evict in the end. Of the next three victims the first is in the processor's caches, with its bucket, when the writes
+ * before this one asked for them; ask for the bucket of the second and for the third itself.
+ */
 static void victim_prefetch(const struct cache *c)
 {
 	uint32_t head = c->level[c->level_count - 1].head;
 	if (head == NO_ENTRY)
 		return;
-	const struct entry *e = entry_at(c, head);
+	uint32_t next = entry_at(c, head)->next;
+	if (next == NO_ENTRY)
+		return;
+	const struct entry *e = entry_at(c, next);
 	index_prefetch(c, e->key);
-	if (e->next != NO_ENTRY)
-		__builtin_prefetch(entry_at(c, e->next), 1);
+	entry_prefetch(c, e->next);
 }
 
 static enum cache_write write_begin(struct cache *c, uint64_t key, uint64_t payload_bytes,
@@ -466,7 +512,7 @@ enum cache_duty cache_freed(struct cache *c, const struct cache_ref *ref, struct
 		slot_give(c, e);
 	} else if (entry_settle(c, e)) {
 		duty = CACHE_DELETE;
-		*ret = entry_ref(c, e);
+		entry_ref(c, e, ret);
 	}
 	plan_retry_waiting(c);
 	cache_unlock(c);

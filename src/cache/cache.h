@@ -123,6 +123,15 @@ enum cache_duty {
 int cache_new(const struct cache_setup *setup, struct cache **ret);
 void cache_free(struct cache *c);
 
+enum { CACHE_PREFETCH_MAX = 32 };
+
+/**
+ * cache_prefetch() - @keys will be looked up or written soon: begin to fetch their bookkeeping from memory, all at once
+ * Only a hint: it changes nothing and may come too early, too late or for keys that are not held. Keys beyond
+ * CACHE_PREFETCH_MAX are left out. O(count).
+ */
+void cache_prefetch(struct cache *c, const uint64_t *keys, unsigned count);
+
 /** cache_read_begin() - find @key and pin it where its bytes are (a moving entry: its source). HIT fills @ret; end with cache_read_end(). O(1). */
 enum cache_lookup cache_read_begin(struct cache *c, uint64_t key, struct cache_ref *ret);
 

@@ -3,8 +3,8 @@
  * The index: key -> entry, chained buckets that grow by one at a time (linear hashing).
  *
  * A table that doubles would stop every worker for as long as it copies; a table of the final size
- *would touch all of its memory with the first few entries. Here one insertion splits at most
- *INDEX_BUCKETS_PER_ENTRY buckets, in order:
+ * would touch all of its memory with the first few entries. Here one insertion splits at most
+ * INDEX_BUCKETS_PER_ENTRY buckets, in order:
  *
  *	0 ............ split ............ 2^k ............ count
  *	already split | still for two   | split off from the first part
@@ -25,6 +25,15 @@ static uint32_t *index_bucket(const struct cache *c, uint64_t key)
 void index_prefetch(const struct cache *c, uint64_t key)
 {
 	__builtin_prefetch(index_bucket(c, key), 1);
+}
+
+struct entry *index_prefetch_entry(const struct cache *c, uint64_t key)
+{
+	uint32_t i = *index_bucket(c, key);
+	if (!i)
+		return NULL;
+	__builtin_prefetch(entry_at(c, i - 1), 1);
+	return entry_at(c, i - 1);
 }
 
 struct entry *index_find(const struct cache *c, uint64_t key)

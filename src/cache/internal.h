@@ -105,16 +105,20 @@ static inline uint64_t footprint(const struct level *l, uint64_t payload_bytes)
 	return l->tier.header_bytes + ALIGN_UP(payload_bytes, l->tier.granule_bytes);
 }
 
-static inline struct cache_ref entry_ref(const struct cache *c, const struct entry *e)
+/*
+ * entry_ref() - where the bytes of @e are
+ * Fields are stored one by one: a struct built on the stack and then copied in wider pieces has to wait until every earlier
+ * store, those to entries far away included, has left the processor's store buffer.
+ */
+static inline void entry_ref(const struct cache *c, const struct entry *e, struct cache_ref *ret)
 {
-	return (struct cache_ref){
-		.entry = entry_number(c, e),
-		.generation = e->generation,
-		.key = e->key,
-		.payload_bytes = e->payload_bytes,
-		.location = e->location,
-		.tier = e->tier,
-	};
+	ret->entry = entry_number(c, e);
+	ret->generation = e->generation;
+	ret->key = e->key;
+	ret->payload_bytes = e->payload_bytes;
+	ret->location = e->location;
+	ret->tier = e->tier;
+	ret->is_shared = false;
 }
 
 /* ---- LRU lists (cache.c) ---- */
@@ -129,10 +133,15 @@ void lru_remove(struct cache *c, struct entry *e);
 
 enum { INDEX_BUCKETS_MIN = 1024, INDEX_BUCKETS_PER_ENTRY = 4 };
 
+/* With fewer, index and entries fit the processor's own cache, and asking ahead costs more than it saves. */
+enum { PREFETCH_FROM_ENTRIES = 16384 };
+
 /** index_find() - NULL when absent. */
 struct entry *index_find(const struct cache *c, uint64_t key);
 /** index_prefetch() - @key will be looked for soon. */
 void index_prefetch(const struct cache *c, uint64_t key);
+/** index_prefetch_entry() - the entry a search for @key meets first is wanted soon; its bucket should be near. NULL: none. */
+struct entry *index_prefetch_entry(const struct cache *c, uint64_t key);
 void index_insert(struct cache *c, struct entry *e);
 void index_remove(struct cache *c, struct entry *e);
 

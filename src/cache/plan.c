@@ -187,7 +187,7 @@ bool plan_place(struct cache *c, struct cache_plan *plan, unsigned t)
 	plan_take_tickets(c, plan);
 	e->state = ENTRY_WRITING;
 	e->tier = (uint8_t)t;
-	plan->target = entry_ref(c, e);
+	entry_ref(c, e, &plan->target);
 	plan->outcome = CACHE_WRITE_PLANNED;
 	return true;
 }
@@ -284,7 +284,8 @@ static bool victim_move_is_void(struct cache *c, struct entry *e)
 
 static void victim_hand_out(struct cache *c, struct entry *e, struct cache_step *ret)
 {
-	*ret = (struct cache_step){.source = entry_ref(c, e), .to = -1};
+	entry_ref(c, e, &ret->source);
+	ret->to = -1;
 	if (e->state != ENTRY_QUEUED)
 		return;
 	e->state = ENTRY_COPYING;

@@ -275,6 +275,25 @@ void task_begin_fill(struct task *t, uint64_t number)
 	task_advance(t);
 }
 
+/* All that the request will look up is known: the cache may fetch its books of it in one go. */
+static void task_prefetch(const struct task *t)
+{
+	const struct request *r = &t->request;
+	uint64_t keys[CACHE_PREFETCH_MAX];
+	unsigned n = 0;
+
+	for (uint32_t i = 0; i < r->block_count && n < CACHE_PREFETCH_MAX; i++)
+		keys[n++] = key_block(r->blocks[i]);
+	if (!r->block_count)
+		keys[n++] = t->own_key;
+	if (prefix_count(t))
+		keys[n++] = key_prefix((uint32_t)r->prefix);
+	uint32_t turns = turns_count(t);
+	for (uint32_t turn = r->turn - turns; turn < r->turn && n < CACHE_PREFETCH_MAX; turn++)
+		keys[n++] = key_turn(r->user, r->conversation, turn);
+	cache_prefetch(t->worker->run->setup.cache, keys, n);
+}
+
 void task_begin(struct task *t)
 {
 	const struct request *r = &t->request;
@@ -283,6 +302,7 @@ void task_begin(struct task *t)
 	else
 		t->own_key = r->turn ? key_turn(r->user, r->conversation, r->turn)
 				     : key_request(r->user, r->sequence);
+	task_prefetch(t);
 	step_enter(t, workload_is_trace(t->worker->run->setup.workload) ? STEP_BLOCKS_READ : STEP_PREFIX);
 	task_advance(t);
 }

@@ -1089,6 +1089,41 @@ static void test_index_grows(void **state)
 	cache_free(c);
 }
 
+/* A hint changes nothing: not what is held, not who leaves next, whatever it names. */
+static void test_prefetch(void **state)
+{
+	(void)state;
+	const uint64_t held = ENTRIES_MAX - 2; /* enough for hints to be taken */
+	struct cache *c = CACHE_OF(held);
+	uint64_t keys[2 * CACHE_PREFETCH_MAX];
+	struct cache_step step;
+
+	cache_prefetch(c, keys, 0);
+	for (uint64_t key = 0; key < held; key++) {
+		struct cache_plan plan = {.wake = count_wake};
+		assert_int_equal(cache_write_begin(c, key, 1, &plan), CACHE_WRITE_PLANNED);
+		cache_write_done(c, &plan, key, true);
+	}
+	struct cache_ref pinned = pin(c, 1);
+	for (unsigned i = 0; i < ARRAY_LEN(keys); i++)
+		keys[i] = i % 2 ? UINT64_MAX - i : i / 2; /* held, pinned, absent */
+	cache_prefetch(c, keys, ARRAY_LEN(keys));
+	check(c);
+	for (unsigned i = 0; i < 2; i++) {
+		struct op op;
+		keys[0] = held + i;
+		cache_prefetch(c, keys, 1);
+		assert_int_equal(begin(c, &op, keys[0], 1), CACHE_WRITE_PLANNED);
+		cache_prefetch(c, keys, 1);
+		assert_int_equal(cache_plan_next(c, &op.plan, &step), CACHE_STEP);
+		assert_int_equal(step.source.key, 2 * i); /* 1 is pinned */
+		run_step(c, &step);
+		finish(c, &op);
+	}
+	unpin(c, &pinned);
+	cache_free(c);
+}
+
 /* ---- against a naive model, one operation at a time ---- */
 
 enum { NAIVE_KEYS = 150 };
@@ -1861,6 +1896,7 @@ int main(void)
 		cmocka_unit_test(test_drop_during_the_copy),
 		cmocka_unit_test(test_drop_after_the_copy),
 		cmocka_unit_test(test_index_grows),
+		cmocka_unit_test(test_prefetch),
 		cmocka_unit_test(test_naive_model),
 		cmocka_unit_test(test_simulation),
 		cmocka_unit_test(test_threads),
