@@ -22,7 +22,7 @@
 
 enum cmd_color { CMD_COLOR_AUTO, CMD_COLOR_ALWAYS, CMD_COLOR_NEVER };
 
-/** Options that every benchmark has. */
+/** Options that every benchmark, or every command, has. */
 struct cmd_universal {
 	char *results_dir;
 	int64_t loops;
@@ -48,16 +48,32 @@ struct cmd_cluster {
 	bool skip;
 };
 
+/** Options of history. */
+struct cmd_history {
+	int64_t limit; /* 0 or less: all */
+	int64_t id;    /* 0: none */
+	bool json;
+	char *benchmark, *model, *command, *since;
+	int status; /* index into cmd_history_statuses; 0: any */
+	int64_t word_id;
+};
+
+extern const char *const cmd_history_statuses[];
+
 /** Sets of options; a command names the ones it takes. */
 enum cmd_group {
 	CMD_GROUP_ENGINE = 1 << 0, /* every option of kv-cache */
 	CMD_GROUP_SIZE = 1 << 1,   /* those of kv-cache that say how large things are */
 	CMD_GROUP_PROGRAM = 1 << 2,
-	CMD_GROUP_UNIVERSAL = 1 << 3,
+	CMD_GROUP_UNIVERSAL = 1 << 3, /* every benchmark */
 	CMD_GROUP_CLUSTER = 1 << 4,
+	CMD_GROUP_LIST = 1 << 5,
+	CMD_GROUP_SHOW = 1 << 6,
+	CMD_GROUP_RERUN = 1 << 7,
+	CMD_GROUP_EVERY = 1 << 8, /* every command */
 };
 
-enum { CMD_GROUPS_MAX = 5 };
+enum { CMD_GROUPS_MAX = 6 };
 
 struct cmd_invocation;
 
@@ -80,6 +96,7 @@ struct cmd_command {
 	 * Return: the program's exit code.
 	 */
 	int (*run)(struct cmd_invocation *inv);
+	const char *word; /* name of a word it takes beside its options, "ID"; NULL: none */
 };
 
 /* commands.c; both end with a row without a name */
@@ -104,6 +121,8 @@ struct cmd_invocation {
 	struct cmd_universal universal;
 	struct cmd_kvcache kvcache;
 	struct cmd_cluster cluster;
+	struct cmd_history history;
+	char *word; /* what was typed for command->word, NULL when nothing was */
 	struct cmd_division division;
 	struct config config;
 };
@@ -205,3 +224,12 @@ int cmd_kvcache_record(struct cmd_invocation *inv, struct record **ret, char **r
 
 int cmd_kvcache_run(struct cmd_invocation *inv);
 int cmd_kvcache_datasize(struct cmd_invocation *inv);
+
+/* history.c */
+
+int cmd_history_check(struct cmd_invocation *inv, struct problems *problems);
+int cmd_history_rerun_check(struct cmd_invocation *inv, struct problems *problems);
+int cmd_history_list(struct cmd_invocation *inv);
+int cmd_history_show(struct cmd_invocation *inv);
+/** cmd_history_rerun() - becomes the recorded command line; returns only when that was not possible. */
+int cmd_history_rerun(struct cmd_invocation *inv);

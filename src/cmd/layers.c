@@ -120,7 +120,8 @@ static int set_from_pair(const struct layer *layer, const char *key, unsigned li
 	key_to_name(key, strlen(key), &name);
 	if (where.rc || name.rc)
 		return -ENOMEM;
-	if (!opt_find(&layer->inv->set, str_text(&name), &group, &index))
+	if (!opt_find(&layer->inv->set, str_text(&name), &group, &index) ||
+	    group->opts[index].flags & OPT_F_TYPED)
 		return foreign_key(layer, str_text(&where), key, str_text(&name));
 	if (!strcmp(group->opts[index].name, "--config-file"))
 		return problems_add(layer->problems, ERR_CONFIG_INVALID,

@@ -47,8 +47,9 @@ static void help_program(FILE *out, const char *program)
 
 static void help_command(FILE *out, const struct cmd_invocation *inv)
 {
-	fprintf(out, "usage: mlpstorage %s %s [OPTIONS]\n\n%s\n\n", inv->command->program,
-		inv->command->name, inv->command->help);
+	const struct cmd_command *c = inv->command;
+	fprintf(out, "usage: mlpstorage %s %s%s%s [OPTIONS]\n\n%s\n\n", c->program, c->name,
+		c->word ? " " : "", c->word ? c->word : "", c->help);
 	opt_help(&inv->set, out);
 }
 
@@ -84,9 +85,10 @@ static int refuse_word(const char *word, const char *what, const char *program)
 static int run_loops(struct cmd_invocation *inv)
 {
 	int code = EXIT_OK;
-	for (int64_t i = 0; code == EXIT_OK && i < inv->universal.loops; i++) {
-		if (inv->universal.loops > 1)
-			log_status("Loop %d of %d", (int)i + 1, (int)inv->universal.loops);
+	int64_t loops = inv->command->groups & CMD_GROUP_UNIVERSAL ? inv->universal.loops : 1;
+	for (int64_t i = 0; code == EXIT_OK && i < loops; i++) {
+		if (loops > 1)
+			log_status("Loop %d of %d", (int)i + 1, (int)loops);
 		code = inv->command->run(inv);
 	}
 	return code;

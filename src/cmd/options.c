@@ -12,14 +12,31 @@ static const char *const level_names[] = {"DEBUG", "VERBOSEST", "VERBOSER", "VER
 					  "ERROR", "CRITICAL",  NULL};
 static const char *const color_names[] = {"auto", "always", "never", NULL};
 
+const char *const cmd_history_statuses[] = {"any",    "running",     "complete", "failed",
+					    "interrupted", "what-if", "unknown",  NULL};
+
 #define FIELD(name) .offset = offsetof(struct cmd_universal, name)
 
 /* clang-format off */
-static const struct opt universal_table[] = {
+static const struct opt every_table[] = {
 	{"--results-dir", "-rd", OPT_TEXT, FIELD(results_dir), .meta = "DIR", .flags = OPT_F_SITE | OPT_F_DIR,
 	 .help = "root of the run directories; without it mlperf_storage_results in $TMPDIR or /tmp"},
 	{"--config-file", "-c", OPT_TEXT, FIELD(config_file), .meta = "FILE", .flags = OPT_F_FILE,
 	 .help = "YAML file with values for options that are not typed, as in \"num_users: 50\""},
+	{"--quiet", NULL, OPT_FLAG, FIELD(quiet),
+	 .help = "no status lines; of a benchmark no progress from the engine either"},
+	{"--verbose", NULL, OPT_FLAG, FIELD(verbose),
+	 .help = "more messages; of a benchmark the metadata on standard output"},
+	{"--debug", NULL, OPT_FLAG, FIELD(debug), .help = "every message"},
+	{"--stream-log-level", NULL, OPT_CHOICE, FIELD(stream_log_level), .def = "INFO",
+	 .choices = level_names, .meta = "LEVEL", .flags = OPT_F_SITE,
+	 .help = "least severe messages to show"},
+	{"--color", NULL, OPT_CHOICE, FIELD(color), .def = "auto", .choices = color_names, .meta = "WHEN",
+	 .flags = OPT_F_SITE,
+	 .help = "colour of messages; auto: on a terminal, unless NO_COLOR is set"},
+};
+
+static const struct opt universal_table[] = {
 	{"--loops", NULL, OPT_INT, FIELD(loops), .min = 1, .max = 1e6, .def = "1", .meta = "N",
 	 .help = "do it this many times, stopping at the first failure"},
 	{"--what-if", NULL, OPT_FLAG, FIELD(what_if),
@@ -32,17 +49,6 @@ static const struct opt universal_table[] = {
 	 .help = "the run is meant for the closed division: refused unless it is one of that division's three"},
 	{"--allow-invalid-params", "-aip", OPT_FLAG, FIELD(allow_invalid),
 	 .help = "run although the rules of no division allow it; the metadata says INVALID"},
-	{"--quiet", NULL, OPT_FLAG, FIELD(quiet),
-	 .help = "no status lines here, no progress from the engine"},
-	{"--verbose", NULL, OPT_FLAG, FIELD(verbose),
-	 .help = "more messages, and the metadata on standard output"},
-	{"--debug", NULL, OPT_FLAG, FIELD(debug), .help = "every message"},
-	{"--stream-log-level", NULL, OPT_CHOICE, FIELD(stream_log_level), .def = "INFO",
-	 .choices = level_names, .meta = "LEVEL", .flags = OPT_F_SITE,
-	 .help = "least severe messages to show"},
-	{"--color", NULL, OPT_CHOICE, FIELD(color), .def = "auto", .choices = color_names, .meta = "WHEN",
-	 .flags = OPT_F_SITE,
-	 .help = "colour of messages; auto: on a terminal, unless NO_COLOR is set"},
 };
 
 static const struct opt program_table[] = {
@@ -57,6 +63,34 @@ static const struct opt program_table[] = {
 static const struct opt cluster_table[] = {
 	{"--skip-cluster-collection", NULL, OPT_FLAG, FIELD(skip),
 	 .help = "do not record what the machines of the run are"},
+};
+
+#undef FIELD
+#define FIELD(name) .offset = offsetof(struct cmd_history, name), .flags = OPT_F_TYPED
+
+#define LIMIT_ROW(text) \
+	{"--limit", "-n", OPT_INT, FIELD(limit), .def = "0", .meta = "N", .help = text}
+
+static const struct opt list_table[] = {
+	LIMIT_ROW("show the newest N; 0: all"),
+	{"--json", NULL, OPT_FLAG, FIELD(json), .help = "an array of objects in place of the table"},
+	{"--benchmark", NULL, OPT_TEXT, FIELD(benchmark), .meta = "NAME", .help = "only runs of this benchmark, as in kv_cache"},
+	{"--model", "-m", OPT_TEXT, FIELD(model), .meta = "NAME", .help = "only runs of this model"},
+	{"--command", NULL, OPT_TEXT, FIELD(command), .meta = "NAME", .help = "only runs of this command, as in run"},
+	{"--status", NULL, OPT_CHOICE, FIELD(status), .def = "any", .choices = cmd_history_statuses, .meta = "STATE",
+	 .help = "only runs in this state"},
+	{"--since", NULL, OPT_TEXT, FIELD(since), .meta = "TIME",
+	 .help = "only runs that started then or later: 2026-01-31, 2026-01-31T12:00:00, or an age as 30m, 12h, 7d, 2w"},
+};
+
+static const struct opt show_table[] = {
+	LIMIT_ROW("the last N command lines; 0: all"),
+	{"--id", "-i", OPT_INT, FIELD(id), .min = 1, .max = 1e15, .meta = "ID", .help = "the command line of this run"},
+};
+
+static const struct opt rerun_table[] = {
+	{"--what-if", NULL, OPT_FLAG, .offset = offsetof(struct cmd_universal, what_if), .flags = OPT_F_TYPED,
+	 .help = "show what would be started, and start nothing"},
 };
 /* clang-format on */
 
@@ -74,7 +108,15 @@ static const struct {
 	 offsetof(struct cmd_invocation, kvcache)},
 	{CMD_GROUP_CLUSTER, "Cluster information", TABLE(cluster_table),
 	 offsetof(struct cmd_invocation, cluster)},
+	{CMD_GROUP_LIST, "Which runs", TABLE(list_table),
+	 offsetof(struct cmd_invocation, history)},
+	{CMD_GROUP_SHOW, "Which runs", TABLE(show_table),
+	 offsetof(struct cmd_invocation, history)},
+	{CMD_GROUP_RERUN, "This time", TABLE(rerun_table),
+	 offsetof(struct cmd_invocation, universal)},
 	{CMD_GROUP_UNIVERSAL, "Every benchmark", TABLE(universal_table),
+	 offsetof(struct cmd_invocation, universal)},
+	{CMD_GROUP_EVERY, "Every command", TABLE(every_table),
 	 offsetof(struct cmd_invocation, universal)},
 };
 
@@ -122,7 +164,7 @@ static const struct {
 };
 
 static const char *const refused_commands[] = {"training", "checkpointing", "vectordb",
-					       "reports",  "history",       "lockfile",
+					       "reports",  "lockfile",
 					       "closed",   "open",          "whatif"};
 
 bool cmd_is_refused(const char *name)
@@ -159,7 +201,7 @@ enum cmd_name cmd_options_lookup(const struct cmd_invocation *inv, const char *n
 	const struct opt_group *group;
 	size_t index;
 	if (opt_find(&inv->set, name, &group, &index))
-		return CMD_NAME_OURS;
+		return group->opts[index].flags & OPT_F_TYPED ? CMD_NAME_ELSEWHERE : CMD_NAME_OURS;
 	if (find_refused(inv->command->groups, name, strlen(name)))
 		return CMD_NAME_REFUSED;
 	bool is_known = opt_find(&engine, name, &group, &index) ||
@@ -181,8 +223,8 @@ static bool is_size_row(const struct opt *opt)
 /* A row of ours takes the place of the engine's of the same name (--quiet). */
 static bool is_universal_row(const struct opt *opt)
 {
-	for (size_t i = 0; i < ARRAY_LEN(universal_table); i++)
-		if (!strcmp(opt->name, universal_table[i].name))
+	for (size_t i = 0; i < ARRAY_LEN(every_table); i++)
+		if (!strcmp(opt->name, every_table[i].name))
 			return true;
 	return false;
 }
@@ -282,6 +324,7 @@ void cmd_options_release(struct cmd_invocation *inv)
 			opt_release(&one);
 		free(inv->groups[i].source);
 	}
+	free(inv->word);
 	free((void *)inv->engine.opts);
 	free(inv->engine_all.source);
 }
@@ -305,6 +348,33 @@ static int take_refused(const struct cmd_invocation *inv, int argc, char *const 
 	return rc;
 }
 
+/* Does an option stand there whose value is the next word? */
+static bool takes_next(const struct opt_set *set, const char *word)
+{
+	const struct opt_group *group;
+	size_t index;
+	return word[0] == '-' && !strchr(word, '=') && opt_find(set, word, &group, &index) &&
+	       group->opts[index].type != OPT_FLAG;
+}
+
+/* The one word that is no option and no value of one is taken out; a second is left, for opt_parse() to refuse. */
+static void take_own_word(struct cmd_invocation *inv, struct strlist *words)
+{
+	size_t kept = 0;
+	for (size_t i = 0; inv->command->word && i < words->count; i++) {
+		bool is_value = i && takes_next(&inv->set, words->v[i - 1]);
+		if (inv->word || is_value || words->v[i][0] == '-') {
+			words->v[kept++] = words->v[i];
+			continue;
+		}
+		inv->word = words->v[i];
+	}
+	if (inv->word) {
+		words->count = kept;
+		words->v[kept] = NULL;
+	}
+}
+
 static int fill_results_dir(struct cmd_universal *u)
 {
 	if (u->results_dir)
@@ -320,6 +390,8 @@ int cmd_options_parse(struct cmd_invocation *inv, int argc, char *const *argv,
 	struct strlist rest = {0};
 	*help = false;
 	int rc = take_refused(inv, argc, argv, &rest, problems);
+	if (!rc)
+		take_own_word(inv, &rest);
 	if (!rc)
 		rc = opt_parse(&inv->set, (int)rest.count, rest.v, problems, help);
 	strlist_release(&rest);

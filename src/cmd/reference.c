@@ -59,8 +59,8 @@ static int man_commands(void)
 		struct cmd_invocation *inv = invocation_new(c);
 		if (!inv)
 			break;
-		printf(".SH \"mlpstorage %s %s\"\n%c%s.\n", c->program, c->name, toupper((unsigned char)c->help[0]),
-		       c->help + 1);
+		printf(".SH \"mlpstorage %s %s%s%s\"\n%c%s.\n", c->program, c->name, c->word ? " " : "",
+		       c->word ? c->word : "", toupper((unsigned char)c->help[0]), c->help + 1);
 		opt_man(&inv->set, c == cmd_commands ? NULL : &first->set, stdout);
 		invocation_free(inv);
 	}

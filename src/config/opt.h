@@ -52,6 +52,7 @@ enum {
 	OPT_F_SITE = 1 << 2,	   /* says where this is run, not what: may stand in a person's own configuration */
 	OPT_F_FILE = 1 << 3,	   /* TEXT: names a file, for completion */
 	OPT_F_DIR = 1 << 4,	   /* TEXT: names a directory */
+	OPT_F_TYPED = 1 << 5,	   /* only on the command line: what weaker layers say under this name is not for it */
 };
 
 /** A titled set of options with the struct it fills. A command names its groups. */

@@ -179,7 +179,8 @@ static json_int_t last_id(const json_t *runs)
 	json_int_t last = 0;
 	size_t i;
 	json_t *run;
-	json_array_foreach(runs, i, run) last = id_of(run) > last ? id_of(run) : last;
+	json_array_foreach (runs, i, run)
+		last = id_of(run) > last ? id_of(run) : last;
 	return last;
 }
 
@@ -189,35 +190,12 @@ static json_int_t choose_id(const json_t *runs, const char *dir, json_int_t want
 	bool is_free = wanted > 0;
 	size_t i;
 	json_t *run;
-	json_array_foreach(runs, i, run)
-	{
+	json_array_foreach (runs, i, run) {
 		if (!strcmp(dir_of(run), dir))
 			return id_of(run);
 		is_free = is_free && id_of(run) != wanted;
 	}
 	return is_free ? wanted : last_id(runs) + 1;
-}
-
-int ledger_put(const char *root, const char *dir, json_t *metadata, struct error *err)
-{
-	CLEANUP_FREE char *path = ledger_path(root, "runs.jsonl");
-	json_t *runs = json_array();
-	json_t *run = ledger_run_new(metadata, dir);
-	size_t damaged = 0;
-	int rc = path && runs && run ? ledger_load(path, runs, &damaged) : -ENOMEM;
-	if (!rc) {
-		json_int_t wanted = json_integer_value(json_object_get(metadata, "history_id"));
-		json_int_t id = choose_id(runs, dir, wanted);
-		if (json_object_set_new(run, "id", json_integer(id)) ||
-		    json_object_set_new(metadata, "history_id", json_integer(id)))
-			rc = -ENOMEM;
-	}
-	CLEANUP_FREE char *line = rc ? NULL : json_dumps(run, JSON_COMPACT);
-	if (!rc)
-		rc = line ? append_line(path, line) : -ENOMEM;
-	json_decref(run);
-	json_decref(runs);
-	return rc ? fail_file(err, rc, path ? path : "") : 0;
 }
 
 /* --- the whole list */
@@ -259,8 +237,7 @@ static int give_ids(json_t *runs, bool *is_changed)
 	int rc = seen ? 0 : -ENOMEM;
 	size_t i;
 	json_t *run;
-	json_array_foreach(runs, i, run)
-	{
+	json_array_foreach (runs, i, run) {
 		char key[24];
 		snprintf(key, sizeof(key), "%" JSON_INTEGER_FORMAT, id_of(run));
 		if (id_of(run) > 0 && !json_object_get(seen, key)) {
@@ -298,7 +275,8 @@ static int recover(struct ledger *l, const char *dir)
 	return rc ? -ENOMEM : 0;
 }
 
-static int recover_all(struct ledger *l)
+/* @except: a run directory that is being entered just now; NULL: none. */
+static int recover_all(struct ledger *l, const char *except)
 {
 	struct strlist found = {0};
 	json_t *known = json_object();
@@ -307,10 +285,10 @@ static int recover_all(struct ledger *l)
 	int rc = ledger_scan(l->root, &found);
 	if (found.count)
 		qsort(found.v, found.count, sizeof(char *), compare_times);
-	json_array_foreach(l->runs, i, run) rc |=
-		json_object_set_new(known, dir_of(run), json_true()) ? -ENOMEM : 0;
+	json_array_foreach (l->runs, i, run)
+		rc |= json_object_set_new(known, dir_of(run), json_true()) ? -ENOMEM : 0;
 	for (i = 0; !rc && i < found.count; i++)
-		if (!json_object_get(known, found.v[i]))
+		if (!json_object_get(known, found.v[i]) && !(except && !strcmp(except, found.v[i])))
 			rc = recover(l, found.v[i]);
 	json_decref(known);
 	strlist_release(&found);
@@ -322,8 +300,7 @@ static int store(const char *path, const json_t *runs)
 	CLEANUP_STR struct str text = {0};
 	size_t i;
 	json_t *run;
-	json_array_foreach(runs, i, run)
-	{
+	json_array_foreach (runs, i, run) {
 		CLEANUP_FREE char *line = json_dumps(run, JSON_COMPACT);
 		if (!line)
 			return -ENOMEM;
@@ -333,7 +310,7 @@ static int store(const char *path, const json_t *runs)
 	return text.rc ? text.rc : file_write_atomic(path, str_text(&text), text.len);
 }
 
-static int read_and_repair(struct ledger *l, bool may_write, struct error *err)
+static int read_and_repair(struct ledger *l, const char *except, bool may_write, struct error *err)
 {
 	CLEANUP_FREE char *path = ledger_path(l->root, "runs.jsonl");
 	bool is_changed = false;
@@ -341,7 +318,7 @@ static int read_and_repair(struct ledger *l, bool may_write, struct error *err)
 		return fail_file(err, -ENOMEM, "");
 	int rc = ledger_load(path, l->runs, &l->damaged);
 	if (!rc)
-		rc = recover_all(l);
+		rc = recover_all(l, except);
 	if (!rc)
 		rc = give_ids(l->runs, &is_changed);
 	if (!rc)
@@ -355,6 +332,46 @@ static int read_and_repair(struct ledger *l, bool may_write, struct error *err)
 		return fail_file(err, rc, path);
 	l->is_read_only = rc != 0;
 	return 0;
+}
+
+/* The runs as they are now. A list that is lost or damaged is mended first: else a number could be given twice. */
+static int load_for_put(const char *root, const char *path, const char *dir, json_t **ret)
+{
+	json_t *runs = json_array();
+	size_t damaged = 0;
+	int rc = runs ? ledger_load(path, runs, &damaged) : -ENOMEM;
+	if (!rc && (damaged || !json_array_size(runs))) {
+		json_array_clear(runs);
+		struct ledger l = {.root = (char *)root, .runs = runs};
+		rc = read_and_repair(&l, dir, true, NULL);
+		runs = l.runs;
+	}
+	if (rc)
+		json_decref(runs);
+	else
+		*ret = runs;
+	return rc;
+}
+
+int ledger_put(const char *root, const char *dir, json_t *metadata, struct error *err)
+{
+	CLEANUP_FREE char *path = ledger_path(root, "runs.jsonl");
+	json_t *runs = NULL;
+	json_t *run = ledger_run_new(metadata, dir);
+	int rc = path && run ? load_for_put(root, path, dir, &runs) : -ENOMEM;
+	if (!rc) {
+		json_int_t wanted = json_integer_value(json_object_get(metadata, "history_id"));
+		json_int_t id = choose_id(runs, dir, wanted);
+		if (json_object_set_new(run, "id", json_integer(id)) ||
+		    json_object_set_new(metadata, "history_id", json_integer(id)))
+			rc = -ENOMEM;
+	}
+	CLEANUP_FREE char *line = rc ? NULL : json_dumps(run, JSON_COMPACT);
+	if (!rc)
+		rc = line ? append_line(path, line) : -ENOMEM;
+	json_decref(run);
+	json_decref(runs);
+	return rc ? fail_file(err, rc, path ? path : "") : 0;
 }
 
 /* A directory without any run stays as it is. */
@@ -375,7 +392,7 @@ int ledger_open(const char *root, struct ledger *ret, struct error *err)
 	if (!rc && has_runs(&l)) {
 		int locked = ledger_lock(l.root, &lock, err);
 		bool may_read = locked == -EACCES || locked == -EROFS || locked == -EPERM;
-		rc = locked && !may_read ? locked : read_and_repair(&l, !locked, err);
+		rc = locked && !may_read ? locked : read_and_repair(&l, NULL, !locked, err);
 	}
 	if (rc)
 		ledger_release(&l);
@@ -395,6 +412,8 @@ json_t *ledger_find(const struct ledger *l, json_int_t id)
 {
 	size_t i;
 	json_t *run;
-	json_array_foreach(l->runs, i, run) if (id_of(run) == id) return run;
+	json_array_foreach (l->runs, i, run)
+		if (id_of(run) == id)
+			return run;
 	return NULL;
 }

@@ -258,8 +258,7 @@ static int take_missing(json_t *run, const json_t *metadata, const char *dir)
 	json_t *value;
 	int rc = told ? 0 : -ENOMEM;
 	bool is_open = is_running(run);
-	json_object_foreach(told, key, value)
-	{
+	json_object_foreach (told, key, value) {
 		bool is_missing =
 			json_is_null(json_object_get(run, key)) || (is_open && strcmp(key, "id"));
 		if (is_missing && !json_is_null(value) && json_object_set(run, key, value))

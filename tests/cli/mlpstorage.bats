@@ -80,7 +80,7 @@ into_full() {
 # --- what is not there yet
 
 @test "benchmarks and commands of other versions are refused" {
-	for name in training checkpointing vectordb reports history lockfile; do
+	for name in training checkpointing vectordb reports lockfile; do
 		expect 2 "$MLPSTORAGE" $name run --model unet3d
 		has "$ERR" "[E902] $name: not in this version"
 	done

@@ -235,16 +235,51 @@ static void test_parse(void **state)
 static void test_torn_line(void **state)
 {
 	(void)state;
+	static const char half[] = "{\"id\":3,\"dir\":\"kv_cache/ti";
 	whole_run(1700000000);
-	append_text(ledger_file, "{\"id\":2,\"dir\":\"kv_cache/ti");
-	whole_run(1700000001);
+	append_text(ledger_file, half);
+	whole_run(1700000001); /* mended by the next writer */
 	struct ledger l = open_ledger();
+	assert_int_equal(l.damaged, 0);
+	expect_ids(&l, 2);
+	ledger_release(&l);
+	append_text(ledger_file, half);
+	l = open_ledger(); /* or the next reader */
 	assert_int_equal(l.damaged, 1);
 	expect_ids(&l, 2);
 	ledger_release(&l);
-	l = open_ledger(); /* and is gone now */
+	l = open_ledger();
 	assert_int_equal(l.damaged, 0);
+	ledger_release(&l);
+}
+
+/* Only the end of the line is missing. */
+static void test_line_without_end(void **state)
+{
+	(void)state;
+	struct stat st;
+	whole_run(1700000000);
+	assert_int_equal(stat(ledger_file, &st), 0);
+	assert_int_equal(truncate(ledger_file, st.st_size - 1), 0);
+	whole_run(1700000001);
+	struct ledger l = open_ledger();
+	assert_int_equal(l.damaged + l.recovered, 0);
 	expect_ids(&l, 2);
+	ledger_release(&l);
+}
+
+/* A new run in a tree whose list is gone does not take the number of an old one. */
+static void test_lost_before_a_run(void **state)
+{
+	(void)state;
+	whole_run(1700000000);
+	whole_run(1700000001);
+	assert_int_equal(unlink(ledger_file), 0);
+	whole_run(1600000000);
+	struct ledger l = open_ledger();
+	assert_int_equal(l.damaged + l.recovered, 0);
+	expect_ids(&l, 3);
+	assert_memory_equal(text_of(run_at(&l, 2), "run_datetime"), "2020", 4);
 	ledger_release(&l);
 }
 
@@ -511,7 +546,9 @@ int main(void)
 		TEST(test_states),
 		TEST(test_parse),
 		TEST(test_torn_line),
+		TEST(test_line_without_end),
 		TEST(test_lost),
+		TEST(test_lost_before_a_run),
 		TEST(test_one_is_missing),
 		TEST(test_foreign),
 		TEST(test_unreadable_metadata),
