@@ -46,6 +46,11 @@ struct cmd_kvcache {
 /** How the machines of a run are asked what they are. */
 struct cmd_cluster {
 	bool skip;
+	char *ssh_username; /* NULL: ssh's own choice */
+	int64_t timeout_s;
+	bool skip_series;
+	double interval_s;   /* of the time series */
+	int64_t samples_max; /* of each host */
 };
 
 /** Options of history. */

@@ -369,8 +369,9 @@ static int start_and_record(struct kvcache_run *run)
 		cmd_stage(3, RUN_STAGES, "Running benchmark");
 		if (!run->inv->config.opt.cache_dir)
 			mkdir(run->cache_dir, 0777); /* a failure is the engine's to report */
+		kvcache_cluster_start(&run->cluster);
 		code = run_engine(run);
-		kvcache_cluster_end(&run->cluster);
+		kvcache_cluster_end(&run->cluster, code == EXIT_INTERRUPTED);
 		code = cmd_record_write(run->inv, run->record, status_of(code), code,
 					run->ended.runtime_s);
 	}
@@ -390,7 +391,7 @@ static int run_once(struct kvcache_run *run)
 	if (code)
 		return code;
 	cmd_stage(2, RUN_STAGES, "Collecting cluster info");
-	kvcache_cluster_collect(&run->cluster, run->inv);
+	kvcache_cluster_collect(&run->cluster, run->inv, KVCACHE_CLUSTER_LOCAL, NULL);
 	code = open_run(run);
 	if (code)
 		return code;

@@ -63,6 +63,16 @@ static const struct opt program_table[] = {
 static const struct opt cluster_table[] = {
 	{"--skip-cluster-collection", NULL, OPT_FLAG, FIELD(skip),
 	 .help = "do not record what the machines of the run are"},
+	{"--cluster-collection-timeout", NULL, OPT_INT, FIELD(timeout_s), .min = 1, .max = 3600, .def = "60",
+	 .meta = "S", .help = "seconds that a host has to be reached, where hosts are asked over ssh"},
+	{"--ssh-username", NULL, OPT_TEXT, FIELD(ssh_username), .meta = "NAME",
+	 .help = "user on the hosts that are asked over ssh; without it the one ssh is configured for"},
+	{"--skip-timeseries", NULL, OPT_FLAG, FIELD(skip_series),
+	 .help = "do not sample what the machines do during the run"},
+	{"--timeseries-interval", NULL, OPT_REAL, FIELD(interval_s), .min = 0.1, .max = 86400, .def = "10",
+	 .meta = "S", .help = "seconds between two samples of a machine"},
+	{"--max-timeseries-samples", NULL, OPT_INT, FIELD(samples_max), .min = 1, .max = 1e9, .def = "3600",
+	 .meta = "N", .help = "samples kept of each machine; later ones are dropped"},
 };
 
 #undef FIELD
@@ -153,9 +163,6 @@ static const struct {
 	{"--mpi-params", NULL, CMD_GROUP_PROGRAM},
 	{"--oversubscribe", NULL, CMD_GROUP_PROGRAM},
 	{"--allow-run-as-root", NULL, CMD_GROUP_PROGRAM},
-	{"--timeseries-interval", NULL, CMD_GROUP_PROGRAM},
-	{"--skip-timeseries", NULL, CMD_GROUP_PROGRAM},
-	{"--max-timeseries-samples", NULL, CMD_GROUP_PROGRAM},
 	{"--enable-rag", NULL, CMD_GROUP_PROGRAM},
 	{"--rag-num-docs", NULL, CMD_GROUP_PROGRAM},
 	{"--enable-autoscaling", NULL, CMD_GROUP_PROGRAM},

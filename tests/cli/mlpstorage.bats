@@ -89,8 +89,7 @@ into_full() {
 @test "options of other versions are refused, with their values" {
 	for words in "--hosts a b c" "-s a" "--hosts=a,b" "--exec-type mpi" "-et docker" \
 		"--num-processes 4" "-np 4" "--npernode 2" "--mpi-bin mpiexec" "--mpi-btl tcp" \
-		"--oversubscribe" "--allow-run-as-root" "--mpi-params x" "--timeseries-interval 1" \
-		"--skip-timeseries" "--max-timeseries-samples 5" "--enable-rag" "--rag-num-docs 5" \
+		"--oversubscribe" "--allow-run-as-root" "--mpi-params x" "--enable-rag" "--rag-num-docs 5" \
 		"--enable-autoscaling" "--autoscaler-mode qos" "--verify-lockfile f"; do
 		expect 2 "$MLPSTORAGE" kvcache run --results-dir "$R" $words --what-if
 		[ "$(grep -c '\[E' "$ERR")" -eq 1 ]
