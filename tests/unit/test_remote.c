@@ -117,8 +117,9 @@ static void test_round_trip_through_a_shell(void **state)
 		assert_int_equal(json_object_size(there), json_object_size(here));
 		assert_true(json_equal(json_object_get(there, "hostname"),
 				       json_object_get(here, "hostname")));
-		assert_true(json_equal(json_object_get(there, "os_release"),
-				       json_object_get(here, "os_release")));
+		if (set == SOURCE_SET_FACTS)
+			assert_true(json_equal(json_object_get(there, "os_release"),
+					       json_object_get(here, "os_release")));
 		assert_int_equal(json_array_size(json_object_get(there, "netdev")),
 				 json_array_size(json_object_get(here, "netdev")));
 		json_decref(there);
