@@ -379,6 +379,24 @@ static int notice_unused(struct load *l)
 	return 0;
 }
 
+/* A program for measuring does not carry the means to spoil its measurement. */
+static int load_fault_plan(struct load *l)
+{
+	struct config *cfg = l->cfg;
+	const char *path = cfg->opt.fault_plan;
+	if (!path)
+		return 0;
+	if (!CONFIG_HAS_FAULTS)
+		return problems_add(l->problems, ERR_UNSUPPORTED,
+				    "--fault-plan: not in a release build, which measures only; build with "
+				    "-Dfault_injection=enabled");
+	size_t before = l->problems->count;
+	int rc = config_fault_plan_read(path, &cfg->faults, l->problems);
+	if (!rc && l->problems->count == before)
+		rc = config_fault_plan_check(path, &cfg->faults, &cfg->opt, l->problems);
+	return rc ? rc : strlist_addf(&cfg->notices, "faults of '%s' are injected: this run measures no device", path);
+}
+
 int config_load(const struct opt_group *group, struct config *cfg, struct problems *problems)
 {
 	/* In the order in which a person reads the messages; the later steps use what the earlier
@@ -386,12 +404,13 @@ int config_load(const struct opt_group *group, struct config *cfg, struct proble
 	static int (*const steps[])(struct load *) = {
 		load_workload,         load_model,    load_model_tiers,    check_simulate,
 		check_tensor_parallel, check_io_size, check_trace_speedup, check_cache_dir,
-		check_roles,           notice_unused,
+		check_roles,           load_fault_plan, notice_unused,
 	};
 	struct load l = {.group = group, .cfg = cfg, .problems = problems};
 	int rc = 0;
 	memset(&cfg->workload, 0, sizeof(cfg->workload));
 	memset(&cfg->model, 0, sizeof(cfg->model));
+	memset(&cfg->faults, 0, sizeof(cfg->faults));
 	cfg->bytes_per_token = 0;
 	cfg->notices = (struct strlist){0};
 	for (size_t i = 0; i < ARRAY_LEN(steps) && !rc; i++)

@@ -13,6 +13,7 @@
 
 #include "base/err.h"
 #include "base/str.h"
+#include "config/faults.h"
 #include "config/opt.h"
 #include "model/model.h"
 
@@ -76,6 +77,7 @@ struct config_options {
 	bool prefill_only, decode_only;
 	bool precondition;
 	double precondition_size_gib; /* 0: twice the storage tier's limit */
+	char *fault_plan;
 	int64_t drain_timeout_s; /* I/O in flight this long after the window is given up */
 	int64_t precondition_threads; /* entries written at once; 0: one per core */
 };
@@ -136,6 +138,7 @@ struct config {
 	struct config_workload workload;
 	struct model model;
 	struct config_model_tier model_tier[TIER_CLASSES];
+	struct config_fault_plan faults; /* of --fault-plan; without it empty */
 	uint64_t bytes_per_token; /* of the whole model; an entry stores this / tensor_parallel per token */
 	struct strlist notices;	  /* what the user should know: "section 'rag' of FILE has no effect in this version" */
 };

@@ -218,6 +218,18 @@ static void tell_errors(const struct engine *e)
 		log_error("unusable trace row: %s", bad);
 }
 
+static void tell_faults(const struct engine *e)
+{
+	const struct config_fault_plan *plan = &e->cfg->faults;
+	for (uint32_t i = 0; i < plan->count; i++) {
+		uint64_t struck = 0;
+		for (unsigned t = 0; t < e->tier_count; t++)
+			struck += tier_fault_struck(e->tier[t], i);
+		log_info("fault %s (line %u): struck %" PRIu64 " times", config_fault_name(plan->v[i].kind),
+			 plan->v[i].line, struck);
+	}
+}
+
 int report_run(struct engine *e, const struct watch *watch)
 {
 	struct metrics *m = metrics_new();
@@ -231,6 +243,7 @@ int report_run(struct engine *e, const struct watch *watch)
 	}
 	fill(&r, e, watch, &outcome, m);
 	tell_errors(e);
+	tell_faults(e);
 	if (!e->cfg->opt.quiet && (rc = result_text(&r, stdout)))
 		log_error("cannot print the summary: %s", strerror(-rc));
 	rc = result_write(&r, e->output);

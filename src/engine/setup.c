@@ -256,6 +256,23 @@ static int engine_runner(struct engine *e, struct error *err)
 	return runner_new(&e->runner_setup, &e->runner, err);
 }
 
+/* --fault-plan: every tier with its faults around it. */
+static int engine_faults(struct engine *e)
+{
+	const struct tier_fault_setup setup = {
+		.plan = &e->cfg->faults,
+		.payload = e->payload,
+		.rank = (uint32_t)comm_rank(e->comm),
+	};
+	int rc = 0;
+	for (unsigned i = 0; i < e->tier_count && setup.plan->count && !rc; i++) {
+		struct tier *inner = e->tier[i];
+		e->tier[i] = NULL; /* taken over */
+		rc = tier_fault_new(inner, &setup, &e->tier[i]);
+	}
+	return rc;
+}
+
 int engine_open(struct engine *e, struct error *err)
 {
 	static const enum payload_check checks[] = {
@@ -271,6 +288,8 @@ int engine_open(struct engine *e, struct error *err)
 		e->payload = payload_new(e->seed, checks[e->cfg->opt.verify]);
 		rc = e->payload ? 0 : -ENOMEM;
 	}
+	if (!rc)
+		rc = engine_faults(e);
 	if (!rc)
 		rc = engine_cache(e, err);
 	if (!rc)

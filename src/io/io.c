@@ -8,7 +8,7 @@
 #include "base/mem.h"
 #include "io/io_internal.h"
 
-enum { SECTOR_BYTES = 512 };
+enum { SECTOR_BYTES = 512, DIRECT_BYTES = 4096 };
 
 int io_new(const struct io_setup *setup, struct io **ret, struct strlist *notices,
 	   struct error *err)
@@ -118,6 +118,22 @@ void io_begin(struct io_op *op)
 	op->stalls = 0;
 }
 
+/* Half of what is left, in pieces that direct I/O takes; all of it where there is only one. */
+static unsigned cut_short(struct io_op *op, unsigned n)
+{
+	uint64_t left = op->cursor[0].iov_len + (n == 2 ? op->cursor[1].iov_len : 0);
+	uint64_t half = left / 2 - left / 2 % DIRECT_BYTES;
+	if (!half)
+		return n;
+	op->fault.attempts--;
+	if (half <= op->cursor[0].iov_len) {
+		op->cursor[0].iov_len = half;
+		return 1;
+	}
+	op->cursor[1].iov_len = half - op->cursor[0].iov_len;
+	return n;
+}
+
 unsigned io_remaining(struct io_op *op)
 {
 	uint64_t skip = op->done_bytes;
@@ -131,7 +147,7 @@ unsigned io_remaining(struct io_op *op)
 		op->cursor[n].iov_len = op->iov[i].iov_len - part;
 		n++;
 	}
-	return n;
+	return op->fault.attempts && !op->fault.error ? cut_short(op, n) : n;
 }
 
 static bool finish(struct io_op *op, int64_t result)

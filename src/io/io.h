@@ -34,6 +34,12 @@ enum io_kind {
 	IO_DROP,      /* fd: drop the file's clean pages from the page cache (POSIX_FADV_DONTNEED) */
 };
 
+/** What the next attempts of an operation come to, for tests of what a kernel seldom does. All zero: what the kernel says. */
+struct io_fault {
+	int error;	   /* -errno: no attempt is made, this is its result (never of a close: that must happen). 0: half is moved */
+	uint32_t attempts; /* how many of them */
+};
+
 /** One operation. The caller owns it and keeps it, its name and its buffers alive and untouched from io_submit() until io_reap(). */
 struct io_op {
 	enum io_kind kind;
@@ -45,6 +51,7 @@ struct io_op {
 	struct iovec iov[2];
 	uint32_t iov_count;   /* 1 or 2 */
 	int32_t buffer_index; /* iov[0] lies in this registered buffer, -1: in none (or iov_count is 2) */
+	struct io_fault fault; /* used up */
 	/* results */
 	int64_t result; /* bytes, fd, 0, or -errno */
 	uint32_t retries;
@@ -53,6 +60,7 @@ struct io_op {
 	uint64_t done_bytes;
 	uint32_t stalls; /* attempts in a row without progress */
 	struct iovec cursor[2];
+	int refusal; /* of the attempt under way; 0: it was made */
 	/* the caller's */
 	void *owner;
 };

@@ -44,9 +44,19 @@ void io_begin(struct io_op *op);
 
 /**
  * io_remaining() - point op->cursor at the part of the buffers that is still to be moved
- * It belongs at file position op->offset + op->done_bytes.   Return: vectors in use, 1 or 2.
+ * It belongs at file position op->offset + op->done_bytes. Asked once for each attempt: op->fault may leave a part of it out.
+ * Return: vectors in use, 1 or 2.
  */
 unsigned io_remaining(struct io_op *op);
+
+/** io_refuse() - the result of an attempt that is not to be made, by op->fault: -errno; 0: make it. Asked once before each attempt. */
+static inline int io_refuse(struct io_op *op)
+{
+	if (!op->fault.attempts || !op->fault.error || op->kind == IO_CLOSE)
+		return 0;
+	op->fault.attempts--;
+	return op->fault.error;
+}
 
 /**
  * io_continue() - what one attempt came to

@@ -55,6 +55,9 @@ static int64_t transfer(struct io_op *op)
 /* One system call. Return: its result, or -errno. */
 static int64_t attempt(struct io_op *op)
 {
+	int refusal = io_refuse(op);
+	if (refusal)
+		return refusal;
 	switch (op->kind) {
 	case IO_READ:
 	case IO_WRITE:

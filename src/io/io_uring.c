@@ -100,6 +100,12 @@ static void uring_submit(struct io *io, struct io_op *op)
 {
 	struct uring *u = uring_of(io);
 	struct io_uring_sqe *sqe = take_sqe(u);
+	op->refusal = io_refuse(op);
+	if (op->refusal) {
+		io_uring_prep_nop(sqe); /* comes back like any other */
+		io_uring_sqe_set_data(sqe, op);
+		return;
+	}
 	switch (op->kind) {
 	case IO_READ:
 	case IO_WRITE:
@@ -162,8 +168,8 @@ static unsigned uring_reap(struct io *io, struct io_op **ret, unsigned max)
 			take_wake(u);
 			continue;
 		}
-		bool is_given_up = io->is_cancelled && cqes[i]->res == -EINTR;
-		if (io_continue(op, is_given_up ? -ECANCELED : cqes[i]->res))
+		int res = op->refusal ? op->refusal : cqes[i]->res;
+		if (io_continue(op, io->is_cancelled && res == -EINTR ? -ECANCELED : res))
 			uring_submit(io, op);
 		else
 			ret[n++] = op;

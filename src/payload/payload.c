@@ -147,6 +147,11 @@ static uint64_t block_hash(const char *block, size_t at)
 	return XXH3_64bits_withSeed(block + after, PAYLOAD_BLOCK - after, XXH3_64bits(block, at));
 }
 
+size_t payload_stamp_place(uint64_t offset)
+{
+	return stamp_at(offset / PAYLOAD_BLOCK);
+}
+
 void payload_fill(const struct payload *p, const struct payload_id *id, uint64_t offset, void *buf,
 		  size_t len)
 {

@@ -66,5 +66,8 @@ void payload_restamp(const struct payload *p, const struct payload_id *id, uint6
 long payload_verify(const struct payload *p, const struct payload_id *id, uint64_t offset,
 		    const void *buf, size_t len, struct payload_mismatch *ret);
 
+/** payload_stamp_place() - where in its block stands the stamp of the block at @offset of an entry: bytes from the block's begin. */
+size_t payload_stamp_place(uint64_t offset);
+
 /** payload_describe() - the mismatch as text: "expected key .. generation .. block .., found ..." into @buf. */
 void payload_describe(const struct payload_mismatch *m, char *buf, size_t size);

@@ -124,8 +124,10 @@ void transfer_fail(struct transfer *x, unsigned tier, const struct tier_op *op,
 		return;
 	char what[160];
 	if (mismatch) {
+		struct tier_op block = *op;
+		block.offset = mismatch->offset_bytes;
 		payload_describe(mismatch, what, sizeof(what));
-		error_tell(x->worker, tier, op, "data mismatch", what);
+		error_tell(x->worker, tier, &block, "data mismatch", what);
 		return;
 	}
 	const char *symbol = strerrorname_np(-rc);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * tier/tier.h - places that hold entries: ram, file, null, model. One table of functions each.
+ * tier/tier.h - places that hold entries: ram, file, null, model, and a wrapper that makes them fail. One table of functions each.
  *
  * Receives: struct tier_op.  Gives: the same struct back from tier_poll(), complete or failed.
  * Must not know: the cache, requests, the window, metrics.
@@ -26,6 +26,7 @@
 #include "base/str.h"
 #include "config/config.h"
 #include "io/io.h"
+#include "payload/payload.h"
 
 enum { TIER_PAYLOAD_ALIGN = 4096 }; /* stored payload is padded to this */
 
@@ -65,6 +66,7 @@ struct tier_op {
 	uint64_t len;	 /* multiple of TIER_PAYLOAD_ALIGN; whole-entry tiers: payload_bytes */
 	void *buf;
 	int32_t buffer_index; /* registered buffer, -1: none */
+	struct io_fault fault; /* file: of its first io_op */
 	/* results */
 	int result;	      /* 0 or -errno */
 	uint32_t retries;
@@ -75,6 +77,9 @@ struct tier_op {
 	int state;
 	uint64_t io_ns;
 	struct list node;
+	/* the fault wrapper's */
+	int32_t fault_rule; /* -1: none struck */
+	uint64_t fault_value;
 	/* the caller's */
 	void *owner;
 };
@@ -89,6 +94,7 @@ static inline void tier_op_init(struct tier_op *op, enum tier_op_kind kind, stru
 	op->len = 0;
 	op->buf = NULL;
 	op->buffer_index = -1;
+	op->fault = (struct io_fault){0};
 	op->result = 0;
 	op->retries = 0;
 	op->begin_ns = 0;
@@ -102,6 +108,7 @@ enum tier_caps {
 	TIER_CAP_VIRTUAL = 1 << 1,	/* may run on the virtual clock (null, model) */
 	TIER_CAP_COMMIT_COUNTS = 1 << 2, /* written bytes are on the medium only after SYNC or COMMIT (buffered files with sync) */
 	TIER_CAP_PAGE_CACHE = 1 << 3,	/* reads may come from memory (buffered files) */
+	TIER_CAP_FILES = 1 << 4,	/* its operations are operations on files, by struct io */
 };
 
 struct tier;
@@ -161,6 +168,21 @@ int tier_file_new(const struct tier_file_setup *setup, struct tier **ret);
 
 /** tier_file_clean() - remove every file of our own name pattern below @dirfd, nothing else. @removed may be NULL. 0 or the first -errno. */
 int tier_file_clean(int dirfd, uint64_t *removed);
+
+/** What the fault wrapper needs beside the tier. */
+struct tier_fault_setup {
+	const struct config_fault_plan *plan; /* borrowed */
+	const struct payload *payload;	      /* for blocks of an older generation; NULL where no tier holds data */
+	uint32_t rank;
+};
+/**
+ * tier_fault_new() - the same tier, whose operations fail as a plan says
+ * @inner: taken over, also where this fails   Return: 0 or -ENOMEM.
+ * A rule is deterministic in the number of operations that it met so far, of all workers together.
+ */
+int tier_fault_new(struct tier *inner, const struct tier_fault_setup *setup, struct tier **ret);
+/** tier_fault_struck() - how often rule @index struck in this tier: operations handed back, or withheld. Threads: any. */
+uint64_t tier_fault_struck(const struct tier *t, uint32_t index);
 
 /** tier_free() - NULL is fine. */
 void tier_free(struct tier *t);

@@ -276,6 +276,8 @@ static bool begin_next(struct tier_worker *w, struct tier_op *op)
 		const struct step *s = &programs[op->kind][op->state];
 		if (!s->begin || !s->begin(w, op))
 			continue;
+		op->io.fault = op->fault;
+		op->fault = (struct io_fault){0};
 		io_submit(w->io, &op->io);
 		return true;
 	}
@@ -400,10 +402,10 @@ static const struct tier_ops tier_file_ops = {
 static unsigned caps_of(const struct tier_file_setup *setup)
 {
 	if (setup->is_direct)
-		return 0;
+		return TIER_CAP_FILES;
 	if (setup->cfg->opt.sync == SYNC_NONE)
-		return TIER_CAP_PAGE_CACHE;
-	return TIER_CAP_PAGE_CACHE | TIER_CAP_COMMIT_COUNTS;
+		return TIER_CAP_FILES | TIER_CAP_PAGE_CACHE;
+	return TIER_CAP_FILES | TIER_CAP_PAGE_CACHE | TIER_CAP_COMMIT_COUNTS;
 }
 
 int tier_file_new(const struct tier_file_setup *setup, struct tier **ret)

@@ -115,7 +115,7 @@ bad_values() {
 	expect 0 "$KV" --help
 	# The options that take any text, and the flags.
 	local free=" --model --config --trace --cache-dir --output --disable-multi-turn --disable-prefix-caching --simulate --cleanup
-		--raw-samples --quiet --prefill-only --decode-only --precondition "
+		--raw-samples --quiet --prefill-only --decode-only --precondition --fault-plan "
 	for option in $(grep -oE '^  (-[a-z]+, )?--[a-z-]+' "$OUT" | grep -oE -- '--[a-z-]+'); do
 		[[ $free =~ [[:space:]]$option[[:space:]] ]] || bad_values | grep -q -- "^$option " || {
 			echo "$option is in neither list"

@@ -432,6 +432,116 @@ static void test_errors(void **state)
 	on_every_engine(*state, check_errors);
 }
 
+/* The engine's own way through attempts that come to nothing: 15 in a row are continued, the 16th is the end. */
+static void check_faults(const struct fixture *f, struct io *io, int flag)
+{
+	static const int errors[] = {-EAGAIN, -EINTR};
+	char *out = f->buffers, *in = f->buffers + BUFFER_BYTES;
+	for (size_t i = 0; i < BUFFER_BYTES; i++)
+		out[i] = (char)(i * 5 + i / 511);
+	int fd = create(f, io, "file", flag);
+	for (size_t i = 0; i < ARRAY_LEN(errors); i++) {
+		for (uint32_t attempts = 1; attempts <= IO_ATTEMPTS_MAX; attempts++) {
+			const struct io_fault fault = {errors[i], attempts};
+			bool is_over = attempts == IO_ATTEMPTS_MAX;
+			struct io_op op = transfer(IO_WRITE, fd, 0, out, BUFFER_BYTES);
+			op.fault = fault;
+			io_submit(io, &op);
+			assert_ptr_equal(next_done(io), &op);
+			assert_int_equal(op.result, is_over ? errors[i] : BUFFER_BYTES);
+			assert_int_equal(op.retries, attempts - is_over);
+			assert_int_equal(RUN(io, .kind = IO_FSYNC, .fd = fd, .fault = fault),
+					 is_over ? errors[i] : 0);
+			int64_t other = RUN(io, .kind = IO_OPEN, .fd = f->dirfd, .name = "file", .flags = O_RDONLY,
+					    .fault = fault);
+			assert_int_equal(other < 0, is_over);
+			/* a closing happens, whatever is asked for */
+			if (other >= 0) {
+				assert_int_equal(RUN(io, .kind = IO_CLOSE, .fd = (int)other, .fault = fault), 0);
+				assert_int_equal(fcntl((int)other, F_GETFD), -1);
+			}
+		}
+	}
+	/* halves of what is left: 32 KiB, 16 KiB, ... 4 KiB, and what remains then in one piece */
+	for (uint32_t attempts = 1; attempts <= 6; attempts++) {
+		for (int kind = IO_READ; kind <= IO_WRITE; kind++) {
+			struct io_op op = transfer(kind, fd, 0, kind == IO_READ ? in : out, BUFFER_BYTES);
+			op.buffer_index = kind == IO_READ ? 1 : -1;
+			op.fault.attempts = attempts;
+			memset(in, 0, BUFFER_BYTES);
+			io_submit(io, &op);
+			assert_ptr_equal(next_done(io), &op);
+			assert_int_equal(op.result, BUFFER_BYTES);
+			assert_int_equal(op.retries, MIN(attempts, 4));
+			if (kind == IO_READ)
+				assert_memory_equal(in, out, BUFFER_BYTES);
+		}
+	}
+	close_and_remove(f, io, fd, "file");
+}
+
+static void test_faults(void **state)
+{
+	on_every_engine(*state, check_faults);
+}
+
+/* What nobody answers is given back by io_uring: here a read of an empty pipe. */
+static void test_cancel_uring(void **state)
+{
+	const struct fixture *f = *state;
+	struct io *io = open_io(f, IO_ENGINE_URING);
+	int ends[2];
+	if (!io)
+		skip();
+	assert_int_equal(pipe2(ends, O_CLOEXEC), 0);
+	struct io_op op = transfer(IO_READ, ends[0], 0, f->buffers, 16), *done;
+	io_submit(io, &op);
+	io_wait(io, 10 * NS_PER_MS);
+	assert_int_equal(io_reap(io, &done, 1), 0);
+	io_cancel(io);
+	io_cancel(io); /* once is enough */
+	assert_ptr_equal(next_done(io), &op);
+	assert_true(op.result == -ECANCELED || op.result == -EINTR);
+	/* and the ring goes on */
+	close_and_remove(f, io, create(f, io, "after", 0), "after");
+	io_free(io);
+	close(ends[0]);
+	close(ends[1]);
+}
+
+/* The pool gives back what no thread has begun; a system call that has, stays. */
+static void test_cancel_threads(void **state)
+{
+	enum { THREADS = 64, MORE = 10 };
+	const struct fixture *f = *state;
+	struct io_setup setup = {.engine = IO_ENGINE_THREADS, .depth = THREADS + MORE};
+	struct io *io;
+	struct error err = {0};
+	static struct io_op ops[THREADS + MORE];
+	assert_int_equal(io_new(&setup, &io, NULL, &err), 0);
+	assert_int_equal(mkfifoat(f->dirfd, "fifo", 0600), 0);
+	for (int i = 0; i < THREADS + MORE; i++) {
+		ops[i] = (struct io_op){.kind = IO_OPEN, .fd = f->dirfd, .name = "fifo", .flags = O_RDONLY};
+		io_submit(io, &ops[i]);
+	}
+	io_wait(io, 50 * NS_PER_MS);
+	io_cancel(io);
+	int cancelled = 0;
+	for (struct io_op *op; io_reap(io, &op, 1);)
+		cancelled += op->result == -ECANCELED;
+	assert_true(cancelled >= MORE); /* more where a thread had not come to its work yet */
+	assert_int_equal(io_outstanding(io), THREADS + MORE - cancelled);
+	int writer = openat(f->dirfd, "fifo", O_RDWR | O_CLOEXEC);
+	while (io_outstanding(io)) {
+		struct io_op *op = next_done(io);
+		assert_true(op->result >= 0);
+		close((int)op->result);
+	}
+	close(writer);
+	assert_int_equal(unlinkat(f->dirfd, "fifo", 0), 0);
+	io_free(io);
+}
+
 static void *wake_soon(void *io)
 {
 	usleep(20 * 1000);
@@ -686,6 +796,9 @@ int main(void)
 		cmocka_unit_test(test_round_trip),
 		cmocka_unit_test(test_many_in_flight),
 		cmocka_unit_test(test_errors),
+		cmocka_unit_test(test_faults),
+		cmocka_unit_test(test_cancel_uring),
+		cmocka_unit_test(test_cancel_threads),
 		cmocka_unit_test(test_wake),
 		cmocka_unit_test(test_full_disk),
 		cmocka_unit_test(test_direct_in_memory),

