@@ -28,10 +28,12 @@ fuzz:
 bench: all
 	@tools/bench.sh $(BUILD) 10
 
-# Ten minutes of evictions at every tier with memory and open files watched, and 50 SIGINTs; `make check` runs a tenth.
+# Ten minutes of evictions at every tier with memory and open files watched, 50 SIGINTs, and 100 runs killed at any moment;
+# `make check` runs a tenth.
 soak: all
 	@tools/install-packages build test
 	@tools/soak.sh $(BUILD) 500 50
+	@tools/crash.sh $(BUILD) 100
 
 install: all
 	@meson install -C $(BUILD) --no-rebuild

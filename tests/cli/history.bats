@@ -2,18 +2,13 @@
 # SPDX-License-Identifier: Apache-2.0
 # mlpstorage history, and the list of runs under fire. BUILD_DIR: where the programs were built.
 
+load control
+
 setup() {
-	MLPSTORAGE="$BUILD_DIR/src/cmd/mlpstorage"
-	[ -x "$MLPSTORAGE" ] || MLPSTORAGE="$BUILD_DIR/mlpstorage"
-	T="$(mktemp -d)"
-	export TMPDIR="$T/tmp" HOME="$T"
-	mkdir "$TMPDIR"
-	R="$T/results"
+	control_setup
 	LEDGER="$R/.mlps/runs.jsonl"
-	OUT="$T/stdout"
-	ERR="$T/stderr"
 	STARTED=()
-	stand_in
+	engine
 }
 
 teardown() {
@@ -21,39 +16,11 @@ teardown() {
 	for p in "${STARTED[@]}"; do
 		kill -KILL "$p" 2>/dev/null || :
 	done
-	rm -rf "$T"
+	control_teardown
 }
 
-# Run with a given exit code expected; standard output and error go to $OUT and $ERR.
-expect() {
-	local code="$1" rc=0
-	shift
-	"$@" >"$OUT" 2>"$ERR" </dev/null || rc=$?
-	if [ "$rc" -ne "$code" ]; then
-		echo "exit $rc instead of $code from: $*"
-		cat "$OUT" "$ERR"
-		return 1
-	fi
-}
-
-has() {
-	grep -qF -- "$2" "$1" || {
-		echo "'$2' is not in $1:"
-		cat "$1"
-		return 1
-	}
-}
-
-lacks() {
-	! grep -qF -- "$2" "$1" || {
-		echo "'$2' is in $1:"
-		cat "$1"
-		return 1
-	}
-}
-
-# An engine that writes what it was asked with, and a small result.
-stand_in() {
+# An engine that writes what it was asked with, and a small result. $1: commands to run then.
+engine() {
 	cat >"$T/engine" <<-'END'
 		#!/bin/sh
 		printf '%s\n' "$@" > "$(dirname "$0")/engine.args"
@@ -69,12 +36,7 @@ stand_in() {
 	chmod +x "$T/engine"
 }
 
-run_with() {
-	"$MLPSTORAGE" kvcache run --model tiny-1b --num-users 5 --duration 10 --cpu-mem-gb 0 \
-		--results-dir "$R" --kvcache-bin-path "$T/engine" "$@"
-}
-
-history() {
+hist() {
 	local command="$1"
 	shift
 	"$MLPSTORAGE" history "$command" --results-dir "$R" "$@"
@@ -82,7 +44,7 @@ history() {
 
 # jq over the list as JSON must be true.
 list_is() {
-	history list --json >"$T/list.json" 2>"$ERR"
+	hist list --json >"$T/list.json" 2>"$ERR"
 	jq -e "$@" "$T/list.json" >/dev/null || {
 		echo "not true of the list: $*"
 		cat "$T/list.json" "$ERR"
@@ -111,7 +73,7 @@ metadata_of() {
 
 @test "history: a command with commas and blanks is one entry" {
 	expect 0 run_with --what-if --cache-dir "$T/a, b,c"
-	expect 0 history show --id 1
+	expect 0 hist show --id 1
 	has "$OUT" "--cache-dir '$T/a, b,c'"
 	list_is '.[0].argv[-1] == "'"$T"'/a, b,c"'
 }
@@ -119,10 +81,10 @@ metadata_of() {
 @test "history: lines that are no entries are passed over, and said" {
 	expect 0 run_with --what-if
 	printf 'nonsense\n\n[1]\n{"id": 7}\n' >>"$LEDGER"
-	expect 0 history show
+	expect 0 hist show
 	has "$ERR" "WARNING: the list of runs in $R had 3 damaged lines"
 	[ "$(wc -l <"$OUT")" -eq 1 ]
-	expect 0 history show # mended
+	expect 0 hist show # mended
 	lacks "$ERR" "WARNING"
 }
 
@@ -153,10 +115,10 @@ metadata_of() {
 }
 
 @test "history: runs that fail, and what-if, are recorded; history and bad usage are not" {
-	stand_in 'exit 1'
+	engine 'exit 1'
 	expect 6 run_with
 	expect 0 run_with --what-if
-	expect 0 history list
+	expect 0 hist list
 	expect 2 run_with --num-users 0
 	expect 3 run_with --kvcache-bin-path "$T/missing"
 	list_is 'map(.status) == ["what-if", "failed"] and map(.exit_status) == [0, 6]'
@@ -166,14 +128,14 @@ metadata_of() {
 
 @test "history show: all, the last N, zero and less" {
 	for users in 1 2 3; do expect 0 run_with --what-if --num-users $users; done
-	expect 0 history show
+	expect 0 hist show
 	[ "$(cut -d' ' -f1 "$OUT" | tr '\n' ' ')" = "1 2 3 " ]
-	expect 0 history show --limit 2
+	expect 0 hist show --limit 2
 	[ "$(cut -d' ' -f1 "$OUT" | tr '\n' ' ')" = "2 3 " ]
-	expect 0 history show -n 5
+	expect 0 hist show -n 5
 	[ "$(wc -l <"$OUT")" -eq 3 ]
 	for n in 0 -1; do
-		expect 0 history show -n $n
+		expect 0 hist show -n $n
 		[ "$(wc -l <"$OUT")" -eq 3 ]
 	done
 }
@@ -181,32 +143,32 @@ metadata_of() {
 @test "history show: one by --id, by -i before a limit, and with everything by its number" {
 	expect 0 run_with --what-if --num-users 1
 	expect 0 run_with --what-if --num-users 2
-	expect 0 history show --id 1
+	expect 0 hist show --id 1
 	[ "$(wc -l <"$OUT")" -eq 1 ]
 	grep -q '^1: .*kvcache run .* --num-users 1$' "$OUT"
-	expect 0 history show -i 2 --limit 1
+	expect 0 hist show -i 2 --limit 1
 	grep -q '^2: ' "$OUT"
-	expect 0 history show 2
+	expect 0 hist show 2
 	grep -q '^2: ' "$OUT"
 	grep -Eq '^    status +what-if$' "$OUT"
 	grep -Eq "^    result_dir +$R/kv_cache/tiny-1b/run/[0-9_]+$" "$OUT"
 }
 
 @test "history show: an unknown number and an empty history are errors, exit 2" {
-	expect 2 history show
+	expect 2 hist show
 	has "$ERR" "No history entries found"
 	[ ! -e "$R" ]
-	expect 2 history show --id 1
+	expect 2 hist show --id 1
 	has "$ERR" "No command found with ID 1"
 	expect 0 run_with --what-if
 	for words in "--id 9" "-i 9" 9; do
-		expect 2 history show $words
+		expect 2 hist show $words
 		has "$ERR" "No command found with ID 9"
 	done
-	expect 2 history show --id 0
-	expect 2 history show x
+	expect 2 hist show --id 0
+	expect 2 hist show x
 	has "$ERR" 'ID: "x" is no number of a run'
-	expect 2 history show 1 2
+	expect 2 hist show 1 2
 	has "$ERR" 'unexpected word "2"'
 }
 
@@ -220,7 +182,7 @@ metadata_of() {
 		--kvcache-bin-path ../engine --config own.yaml --cache-dir "../a  'dir'"
 	cp "$T/engine.args" "$T/first.args"
 	cd "$T/here"
-	expect 0 history rerun 1
+	expect 0 hist rerun 1
 	[ "$(cat "$T/engine.pwd")" = "$T/there" ]
 	diff <(grep -v kvcache_results_ "$T/first.args") <(grep -v kvcache_results_ "$T/engine.args")
 	list_is 'length == 2 and .[0].argv == .[1].argv and .[0].result_dir != .[1].result_dir
@@ -230,7 +192,7 @@ metadata_of() {
 @test "history rerun: words are taken as they were, not split again" {
 	expect 0 run_with --cache-dir "$T/two  blanks; \$(touch $T/never) \"quoted\" 'it''s'"
 	cp "$T/engine.args" "$T/first.args"
-	expect 0 history rerun 1
+	expect 0 hist rerun 1
 	diff <(grep -v kvcache_results_ "$T/first.args") <(grep -v kvcache_results_ "$T/engine.args")
 	[ ! -e "$T/never" ]
 }
@@ -238,38 +200,38 @@ metadata_of() {
 @test "history rerun: what-if starts nothing, and is what-if when it is run again" {
 	expect 0 run_with
 	rm "$T/engine.args"
-	expect 0 history rerun 1 --what-if
+	expect 0 hist rerun 1 --what-if
 	grep -q "^$T/engine --model tiny-1b" "$OUT"
-	expect 0 history rerun 2
+	expect 0 hist rerun 2
 	[ ! -e "$T/engine.args" ]
 	list_is 'map(.status) == ["what-if", "what-if", "complete"]'
 }
 
 @test "history rerun: an unknown number, no number: exit 2, nothing is made" {
-	expect 2 history rerun 1
+	expect 2 hist rerun 1
 	has "$ERR" "[E102] No command found with ID 1"
 	[ ! -e "$R" ]
-	expect 2 history rerun
+	expect 2 hist rerun
 	has "$ERR" "[E101] ID: which run?"
-	expect 2 history rerun 1 2
+	expect 2 hist rerun 1 2
 }
 
 @test "history rerun: the exit code is that of the run" {
-	stand_in 'exit 8'
+	engine 'exit 8'
 	expect 8 run_with
-	expect 8 history rerun 1
+	expect 8 hist rerun 1
 	list_is 'map(.status) == ["interrupted", "interrupted"]'
 }
 
 @test "history rerun: the new run is listed where the old one is, also in a tree that was moved" {
 	expect 0 run_with
 	mv "$R" "$T/moved"
-	R="$T/moved" expect 0 history rerun 1
+	R="$T/moved" expect 0 hist rerun 1
 	[ ! -e "$R" ]
 	R="$T/moved" list_is 'length == 2'
 	# without --results-dir it would be the default of the moment
 	expect 0 env TMPDIR="$T/moved" "$MLPSTORAGE" kvcache run --cpu-mem-gb 0 --what-if
-	R="$T/moved/mlperf_storage_results" expect 0 history rerun 1
+	R="$T/moved/mlperf_storage_results" expect 0 hist rerun 1
 	R="$T/moved/mlperf_storage_results" list_is 'length == 2'
 }
 
@@ -279,10 +241,10 @@ metadata_of() {
 	expect 0 run_with --what-if
 	cd "$T"
 	rmdir "$T/there"
-	expect 3 history rerun 1
+	expect 3 hist rerun 1
 	has "$ERR" "it was started in $T/there"
 	expect 0 run_with --what-if --cache-dir "$T/$(printf 'caf\351')"
-	expect 2 history rerun 2
+	expect 2 hist rerun 2
 	has "$ERR" "the words of run 2 were not recorded"
 }
 
@@ -292,14 +254,14 @@ metadata_of() {
 	expect 0 run_with
 	expect 0 run_with --model llama3.1-70b-instruct --num-users 100000 --what-if
 	expect 0 "$MLPSTORAGE" kvcache datasize -rd "$R" -m tiny-1b
-	expect 0 history list
+	expect 0 hist list
 	head -n 1 "$OUT" | grep -Eq '^ *ID  TIME +BENCHMARK +MODEL +COMMAND +USERS +HOSTS +DURATION +STATUS +READ GB/S +RESULT DIRECTORY$'
 	local time='[0-9]{4}-[0-9]{2}-[0-9]{2} [0-9]{2}:[0-9]{2}:[0-9]{2}'
 	sed -n 2p "$OUT" | grep -Eqx " 3  $time  kv_cache   tiny-1b                datasize     100      1         -  complete          -  $R/kv_cache/tiny-1b/datasize/[0-9_]{15}"
 	sed -n 3p "$OUT" | grep -Eqx " 2  $time  kv_cache   llama3.1-70b-instruct  run       100000      1      10 s  what-if           -  $R/kv_cache/llama3.1-70b-instruct/run/[0-9_]{15}"
 	sed -n 4p "$OUT" | grep -Eqx " 1  $time  kv_cache   tiny-1b                run            5      1      10 s  complete       1.61  $R/kv_cache/tiny-1b/run/[0-9_]{15}"
 	[ "$(wc -l <"$OUT")" -eq 4 ]
-	expect 0 history list --color always
+	expect 0 hist list --color always
 	lacks "$OUT" "$(printf '\033')"
 }
 
@@ -313,26 +275,26 @@ metadata_of() {
 	expect 0 run_with
 	expect 0 run_with --what-if --model llama3.1-8b
 	expect 0 "$MLPSTORAGE" kvcache datasize -rd "$R" -m tiny-1b
-	expect 0 history list --json --model tiny-1b
+	expect 0 hist list --json --model tiny-1b
 	jq -e 'map(.id) == [3, 1]' "$OUT"
-	expect 0 history list --json --status what-if
+	expect 0 hist list --json --status what-if
 	jq -e 'map(.id) == [2]' "$OUT"
-	expect 0 history list --json --command run -n 1
+	expect 0 hist list --json --command run -n 1
 	jq -e 'map(.id) == [2]' "$OUT"
-	expect 0 history list --json --benchmark kv_cache --since 1h
+	expect 0 hist list --json --benchmark kv_cache --since 1h
 	jq -e 'length == 3' "$OUT"
-	expect 0 history list --json --since "$(date +%Y-%m-%dT%H:%M:%S -d '1 hour')"
+	expect 0 hist list --json --since "$(date +%Y-%m-%dT%H:%M:%S -d '1 hour')"
 	jq -e 'length == 0' "$OUT"
-	expect 0 history list --json --benchmark other
+	expect 0 hist list --json --benchmark other
 	jq -e '. == []' "$OUT"
-	expect 0 history list --model none
+	expect 0 hist list --model none
 	has "$ERR" "no such runs in $R"
 	[ ! -s "$OUT" ]
 }
 
 @test "history list: bad filters are told, exit 2" {
 	for words in "--since yesterday" "--since 12" "--since 2026-13-40" "--since -1h" "--status done" "--limit x" "word"; do
-		expect 2 history list $words
+		expect 2 hist list $words
 		grep -q '\[E102\]' "$ERR"
 	done
 }
@@ -349,7 +311,7 @@ metadata_of() {
 	jq 'del(.num_users) | .status = 5' "$(metadata_of 2)" >"$T/x" && cp "$T/x" "$(metadata_of 2)"
 	rm "$(metadata_of 3)"
 	rm -r "$(dirname "$(metadata_of 3)")"
-	expect 0 history list
+	expect 0 hist list
 	grep -A1 '^ *1  ' "$OUT" | tail -1 | grep -Eqx "    kv_cache_[0-9_]+_metadata.json is not JSON: line 2: .*"
 	grep -A2 '^ *2  ' "$OUT" | grep -Eqx "    kv_cache_[0-9_]+_metadata.json has no 'num_users'"
 	grep -A2 '^ *2  ' "$OUT" | grep -Eqx "    kv_cache_[0-9_]+_metadata.json: 'status' is not a text"
@@ -361,7 +323,7 @@ metadata_of() {
 @test "history list: a directory without runs stays as it is" {
 	mkdir "$R"
 	echo text >"$R/file"
-	expect 0 history list
+	expect 0 hist list
 	has "$ERR" "no runs in $R"
 	[ "$(ls -A "$R")" = file ]
 	expect 0 "$MLPSTORAGE" history list --results-dir "$T/none" --json
@@ -371,12 +333,12 @@ metadata_of() {
 
 @test "history list: a list that was lost or damaged comes back from the directories, numbers and all" {
 	for users in 1 2 3; do expect 0 run_with --num-users $users; done
-	history list --json >"$T/before"
+	hist list --json >"$T/before"
 	rm -r "$R/.mlps"
-	history list --json >"$T/after" 2>"$ERR"
+	hist list --json >"$T/after" 2>"$ERR"
 	has "$ERR" "3 runs were missing"
 	diff "$T/before" "$T/after"
-	history list --json >"$T/after" 2>"$ERR"
+	hist list --json >"$T/after" 2>"$ERR"
 	lacks "$ERR" "missing"
 	head -c 300 /dev/urandom | tr '\n' x >"$LEDGER"
 	expect 0 run_with --num-users 4
@@ -395,7 +357,7 @@ metadata_of() {
 		expect 0 setpriv --reuid=65534 --regid=65534 --clear-groups "$T/mlpstorage" history list -rd "$R" --json
 	else
 		chmod 555 "$R"
-		expect 0 history list --json
+		expect 0 hist list --json
 		chmod 755 "$R"
 	fi
 	jq -e 'length == 1 and .[0].status == "what-if"' "$OUT"
@@ -404,7 +366,7 @@ metadata_of() {
 }
 
 @test "history list: a run that goes on is running, one that was killed is interrupted" {
-	stand_in 'touch "$(dirname "$0")/up"; sleep 20'
+	engine 'touch "$(dirname "$0")/up"; sleep 20'
 	"$MLPSTORAGE" kvcache run --model tiny-1b --num-users 5 --cpu-mem-gb 0 --results-dir "$R" \
 		--kvcache-bin-path "$T/engine" >/dev/null 2>&1 </dev/null 3>&- &
 	local p=$! i
