@@ -25,7 +25,9 @@ static void check_memory(struct engine *e, struct problems *problems)
 	const struct config_options *o = &e->cfg->opt;
 	struct opt_set set = {.groups = e->options, .count = 1};
 	uint64_t ram = cpu_tier_bytes(e);
-	uint64_t buffers = e->is_file_backend || ram ? (uint64_t)o->io_depth * o->io_size_bytes : 0;
+	uint64_t workers = o->workers ? (uint64_t)o->workers : MIN(e->host.cores_logical, 8);
+	uint64_t chunks = (uint64_t)o->io_depth + workers * runner_spare_chunks(e->cfg);
+	uint64_t buffers = e->is_file_backend || ram ? chunks * (uint64_t)o->io_size_bytes : 0;
 	uint64_t available = e->host.mem_available_bytes;
 	if (o->simulate || ram + buffers + ENGINE_MEMORY_RESERVE_BYTES <= available)
 		return;

@@ -5,23 +5,121 @@
  */
 #include "runner/internal.h"
 
+/*
+ * Filling a buffer costs more than all the rest of a write. But noise that is there from an earlier write is as good as new once
+ * it has new stamps, unless a compressor sees it twice in its window. So a large entry takes buffers with noise that its own file
+ * has not had within RUNNER_NOISE_APART_BYTES, and noise is thrown away after NOISE_USES_MAX uses. Small entries are filled anew:
+ * many of them lie in one window.
+ */
+enum { RESTAMP_ENTRY_MIN = 16 << 20, NOISE_LOOKS = 16 };
+
+static bool is_near(uint64_t a, uint64_t b)
+{
+	return (a > b ? a - b : b - a) <= RUNNER_NOISE_APART_BYTES;
+}
+
+/* May the next chunk of @x use this noise? */
+static bool is_noise_fit(const struct noise *n, const struct transfer *x, uint64_t len)
+{
+	if (n->bytes < len || n->uses == NOISE_USES_MAX)
+		return false;
+	for (uint32_t i = 0; i < n->uses; i++)
+		if (n->used[i].key == x->target.key && is_near(n->used[i].offset, x->next_offset))
+			return false;
+	return true;
+}
+
+static struct chunk *chunk_at(struct list *node)
+{
+	return list_entry(node, struct chunk, node);
+}
+
+/* The buffer with fit noise that was longest unused, NULL: none at hand. */
+static struct chunk *chunk_with_noise(struct worker *w, const struct transfer *x, uint64_t len)
+{
+	unsigned looks = 0;
+	list_for_each(node, &w->chunks_noise) {
+		if (looks++ == NOISE_LOOKS)
+			break;
+		if (!is_noise_fit(&chunk_at(node)->noise, x, len))
+			continue;
+		list_remove(node);
+		return chunk_at(node);
+	}
+	return NULL;
+}
+
+/* A buffer whose content is of no use, or else the noise that was longest unused. */
+static struct chunk *chunk_blank(struct worker *w)
+{
+	struct list *node = list_pop_front(&w->chunks_free);
+	struct chunk *c = chunk_at(node ? node : list_pop_front(&w->chunks_noise));
+	c->noise.bytes = 0;
+	c->noise.uses = 0;
+	return c;
+}
+
+static void chunk_free(struct worker *w, struct chunk *c)
+{
+	w->chunks_busy--;
+	if (c->noise.uses && c->noise.uses < NOISE_USES_MAX)
+		list_push_back(&w->chunks_noise, &c->node);
+	else
+		list_push_front(&w->chunks_free, &c->node);
+}
+
+static void chunk_fill(struct worker *w, struct chunk *c)
+{
+	const struct transfer *x = c->transfer;
+	struct noise *n = &c->noise;
+	struct payload_id id = {x->target.key, x->target.generation, w->run->setup.rank};
+	if (n->uses)
+		payload_restamp(w->run->setup.payload, &id, c->op.offset, c->buf, c->op.len);
+	else
+		payload_fill(w->run->setup.payload, &id, c->op.offset, c->buf, c->op.len);
+	n->bytes = MAX(n->bytes, c->op.len);
+	n->used[n->uses].key = x->target.key;
+	n->used[n->uses++].offset = c->op.offset;
+}
+
+/* A buffer for the next chunk of @x. */
+static struct chunk *chunk_take(struct worker *w, const struct transfer *x, uint64_t len)
+{
+	struct chunk *c = NULL;
+	if (x->kind == TRANSFER_WRITE && x->stored_bytes >= RESTAMP_ENTRY_MIN)
+		c = chunk_with_noise(w, x, len);
+	w->chunks_busy++;
+	return c ? c : chunk_blank(w);
+}
+
+static bool is_copying(const struct worker *w, unsigned tier)
+{
+	return tier_of(w, tier)->caps & TIER_CAP_COPIES;
+}
+
+static void chunk_issue(struct worker *w, struct chunk *c, unsigned tier)
+{
+	w->chunks_copying += is_copying(w, tier);
+	transfer_submit(w, tier, &c->op);
+}
+
 static void chunk_submit(struct worker *w, struct transfer *x)
 {
-	struct chunk *c = list_entry(list_pop_front(&w->chunks_free), struct chunk, node);
 	bool is_write = x->kind == TRANSFER_WRITE;
+	uint64_t len = MIN(w->run->chunk_bytes, x->stored_bytes - x->next_offset);
+	struct chunk *c = chunk_take(w, x, len);
 	unsigned tier = is_write ? transfer_target_tier(x) : transfer_source_tier(x);
 	c->transfer = x;
 	c->is_write = is_write;
 	tier_op_init(&c->op, is_write ? TIER_WRITE : TIER_READ, is_write ? &x->target : &x->source, c);
 	c->op.offset = x->next_offset;
-	c->op.len = MIN(w->run->chunk_bytes, x->stored_bytes - x->next_offset);
+	c->op.len = len;
 	c->op.buf = c->buf;
 	c->op.buffer_index = c->index;
 	x->next_offset += c->op.len;
 	x->chunks++;
 	if (is_write) {
-		struct payload_id id = {x->target.key, x->target.generation, w->run->setup.rank};
-		payload_fill(w->run->setup.payload, &id, c->op.offset, c->buf, c->op.len);
+		chunk_fill(w, c);
 		if (tier_of(w, tier)->caps & TIER_CAP_COMMIT_COUNTS) {
 			x->dirty_bytes += c->op.len;
 			w->dirty_bytes += c->op.len;
@@ -31,7 +129,7 @@ static void chunk_submit(struct worker *w, struct transfer *x)
 		x->has_submitted = true;
 		x->submit_ns = run_now(w);
 	}
-	transfer_submit(w, tier, &c->op);
+	chunk_issue(w, c, tier);
 }
 
 /* A moved chunk was read: write it out of the same buffer. */
@@ -50,7 +148,7 @@ static void chunk_forward(struct worker *w, struct chunk *c)
 		x->dirty_bytes += len;
 		w->dirty_bytes += len;
 	}
-	transfer_submit(w, transfer_target_tier(x), &c->op);
+	chunk_issue(w, c, transfer_target_tier(x));
 }
 
 static bool chunk_verify(struct worker *w, struct chunk *c, unsigned tier)
@@ -88,6 +186,7 @@ static void chunk_account(struct worker *w, struct chunk *c, unsigned tier)
 void chunk_ended(struct worker *w, struct chunk *c, unsigned tier)
 {
 	struct transfer *x = c->transfer;
+	w->chunks_copying -= is_copying(w, tier);
 	count_add(w, COUNT_RETRIES, c->op.retries);
 	if (c->op.result < 0)
 		transfer_fail(x, tier, &c->op, NULL);
@@ -103,7 +202,7 @@ void chunk_ended(struct worker *w, struct chunk *c, unsigned tier)
 		x->done_bytes += c->op.len;
 	x->chunks--;
 	c->transfer = NULL;
-	list_push_back(&w->chunks_free, &c->node);
+	chunk_free(w, c);
 	if (x->error && list_linked(&x->node) && x->state == TRANSFER_DATA)
 		list_remove(&x->node); /* submit no more */
 	transfer_continue(x);
@@ -117,12 +216,19 @@ static bool is_dirty_blocked(const struct worker *w, const struct transfer *x)
 	return !writes_later && w->dirty_bytes >= w->dirty_max_bytes;
 }
 
+/* A tier that copies on the worker's own thread gains nothing from many chunks in flight, but loses the processor's cache. */
+static bool is_copy_blocked(const struct worker *w, const struct transfer *x)
+{
+	unsigned tier = x->kind == TRANSFER_WRITE ? transfer_target_tier(x) : transfer_source_tier(x);
+	return is_copying(w, tier) && w->chunks_copying >= w->run->batch;
+}
+
 bool chunks_pump(struct worker *w)
 {
-	bool moved = false;
+	uint32_t submitted = 0;
 	struct list blocked;
 	list_init(&blocked);
-	while (!list_empty(&w->chunks_free) && !list_empty(&w->active)) {
+	while (submitted < w->run->batch && w->chunks_busy < w->chunks_max && !list_empty(&w->active)) {
 		struct transfer *x = list_entry(list_pop_front(&w->active), struct transfer, node);
 		if (is_dirty_blocked(w, x)) {
 			if (x->dirty_bytes) {
@@ -133,11 +239,16 @@ bool chunks_pump(struct worker *w)
 			}
 			continue;
 		}
+		if (is_copy_blocked(w, x)) {
+			list_push_back(&blocked, &x->node);
+			continue;
+		}
 		chunk_submit(w, x);
-		moved = true;
+		submitted++;
 		if (x->next_offset < x->stored_bytes)
 			list_push_back(&w->active, &x->node);
 	}
+	list_splice_back(&blocked, &w->active);
 	list_splice_back(&w->active, &blocked);
-	return moved;
+	return submitted;
 }

@@ -136,6 +136,17 @@ struct transfer {
 	struct tier_op control; /* everything but chunks; whole-entry tiers: the transfer itself */
 };
 
+enum { NOISE_USES_MAX = 32 };
+
+/** What an earlier write left in a buffer, for another to use. */
+struct noise {
+	uint64_t bytes; /* 0: there is none */
+	uint32_t uses;
+	struct {
+		uint64_t key, offset;
+	} used[NOISE_USES_MAX]; /* where it was written: every place, so that none is overlooked */
+};
+
 /** One chunk in flight with its buffer. A move's chunk is read into the buffer, then written out of it. */
 struct chunk {
 	struct tier_op op;
@@ -144,6 +155,7 @@ struct chunk {
 	int32_t index;
 	bool is_write;
 	struct list node;
+	struct noise noise;
 };
 
 /** --max-concurrent-allocs: a counting semaphore that hands over in order. */
@@ -225,7 +237,10 @@ struct worker {
 
 	struct chunk *chunks;
 	uint32_t chunk_count;
-	struct list chunks_free;
+	uint32_t chunks_busy, chunks_max; /* in use, and this worker's share of --io-depth */
+	uint32_t chunks_copying; /* of them, at tiers that copy when they are polled */
+	struct list chunks_free;  /* without noise; the last used is the next, it is still in the processor's cache */
+	struct list chunks_noise; /* with noise; the longest unused is the next */
 	void *buffers;
 	size_t buffers_bytes;
 	uint64_t dirty_bytes, dirty_max_bytes;
@@ -264,6 +279,7 @@ struct runner {
 	uint64_t virtual_ns;
 	uint64_t window_begin_ns;
 	uint32_t chunk_bytes;
+	uint32_t batch; /* chunks that are filled, or taken back and checked, between two looks at the rest */
 	uint64_t generation_ns_per_token;
 	uint32_t request_parallel;
 	_Atomic uint64_t stop_ns; /* end of the window; only ever lowered (relaxed: a time, read every turn) */

@@ -7,7 +7,7 @@
 #include <string.h>
 
 #define DIRTY_MAX_BYTES (UINT64_C(64) << 20) /* buffered writes not yet durable, all workers together */
-enum { TRANSFERS_PER_WORKER_MAX = 8192 };
+enum { TRANSFERS_PER_WORKER_MAX = 8192, TURN_BYTES = 1 << 20 };
 
 uint64_t run_now(const struct worker *w)
 {
@@ -40,6 +40,11 @@ static uint32_t share(uint32_t total, uint32_t workers, unsigned index)
 	return each ? each : 1;
 }
 
+uint32_t runner_spare_chunks(const struct config *cfg)
+{
+	return (uint32_t)(2 * RUNNER_NOISE_APART_BYTES / (uint64_t)cfg->opt.io_size_bytes);
+}
+
 void worker_sizes(const struct runner_setup *s, unsigned index, struct worker *w)
 {
 	w->task_count = share(s->in_service_max, s->workers, index);
@@ -50,7 +55,8 @@ void worker_sizes(const struct runner_setup *s, unsigned index, struct worker *w
 	bool has_data = false;
 	for (unsigned i = 0; i < s->tier_count; i++)
 		has_data |= !(s->tier[i]->caps & TIER_CAP_WHOLE);
-	w->chunk_count = has_data ? share(s->io_depth, s->workers, index) : 0;
+	w->chunks_max = has_data ? share(s->io_depth, s->workers, index) : 0;
+	w->chunk_count = has_data ? w->chunks_max + runner_spare_chunks(s->cfg) : 0;
 	w->dirty_max_bytes = DIRTY_MAX_BYTES / s->workers;
 }
 
@@ -106,6 +112,7 @@ int runner_new(const struct runner_setup *setup, struct runner **ret, struct err
 		assert(!setup->is_virtual || setup->tier[i]->caps & TIER_CAP_VIRTUAL);
 	r->worker_count = setup->workers;
 	r->chunk_bytes = (uint32_t)setup->cfg->opt.io_size_bytes;
+	r->batch = MIN(MAX(TURN_BYTES / r->chunk_bytes, 1), WORKER_BATCH);
 	r->request_parallel = (uint32_t)setup->cfg->opt.request_parallel;
 	r->generation_ns_per_token =
 		(uint64_t)(setup->cfg->workload.generation_s[setup->cfg->opt.generation_mode] * 1e9 + 0.5);

@@ -118,5 +118,13 @@ int runner_collect(struct runner *r, struct metrics *ret, struct runner_outcome 
 /** runner_free() - joins the workers (stopping them if needed) and closes their queues. NULL and half-built are fine. */
 void runner_free(struct runner *r);
 
+/**
+ * runner_spare_chunks() - buffers of --io-size that each worker has beyond its share of --io-depth
+ * They let a write find noise that its file has not had within the last RUNNER_NOISE_APART_BYTES.
+ */
+uint32_t runner_spare_chunks(const struct config *cfg);
+/* The window of zstd -3. */
+enum { RUNNER_NOISE_APART_BYTES = 2 << 20 };
+
 /** runner_memory_bytes() - what runner_new() will allocate: chunk buffers, histograms as far as they are touched, operations, users. */
 uint64_t runner_memory_bytes(const struct runner_setup *setup, uint32_t streams);

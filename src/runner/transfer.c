@@ -541,7 +541,11 @@ bool transfers_poll(struct worker *w)
 	for (unsigned tier = 0; tier < w->run->setup.tier_count; tier++) {
 		if (!w->tier_outstanding[tier])
 			continue;
-		unsigned n = tier_of(w, tier)->ops->poll(w->tier[tier], w->now_ns, done, WORKER_BATCH);
+		/* What was copied in this call is bounded by the tier; what a device did is taken in small
+		 * portions, so that it gets new work while they are checked. */
+		bool is_device = !(tier_of(w, tier)->caps & (TIER_CAP_WHOLE | TIER_CAP_COPIES));
+		unsigned max = is_device ? w->run->batch : WORKER_BATCH;
+		unsigned n = tier_of(w, tier)->ops->poll(w->tier[tier], w->now_ns, done, max);
 		if (!n)
 			continue;
 		any = true;

@@ -24,7 +24,6 @@ static int worker_buffers(struct worker *w)
 	w->chunks = calloc(w->chunk_count, sizeof(*w->chunks));
 	if (!w->buffers || !w->chunks)
 		return -ENOMEM;
-	list_init(&w->chunks_free);
 	for (uint32_t i = 0; i < w->chunk_count; i++) {
 		struct chunk *c = &w->chunks[i];
 		c->buf = (char *)w->buffers + (size_t)i * w->run->chunk_bytes;
@@ -60,7 +59,7 @@ int worker_init(struct worker *w, struct runner *r, unsigned index)
 	w->wake_fd = -1;
 	pthread_mutex_init(&w->mail_lock, NULL);
 	struct list *lists[] = {&w->tasks_free, &w->hungry, &w->transfers_free, &w->ready,
-				&w->active,	&w->planning, &w->chunks_free,	&w->mail};
+				&w->active,	&w->planning, &w->chunks_free,	&w->chunks_noise, &w->mail};
 	for (size_t i = 0; i < ARRAY_LEN(lists); i++)
 		list_init(lists[i]);
 	worker_sizes(s, index, w);
@@ -99,10 +98,13 @@ void worker_release(struct worker *w)
 static int worker_open(struct worker *w)
 {
 	const struct runner_setup *s = &w->run->setup;
+	if (w->buffers_bytes && mem_populate(w->buffers, w->buffers_bytes))
+		return -ENOMEM;
+	uint32_t ops = w->chunks_max + w->ops_max + w->room_max + 8;
 	if (s->needs_io) {
 		struct io_setup io = {
 			.engine = (enum config_io_engine)s->cfg->opt.io_engine,
-			.depth = w->chunk_count + w->ops_max + w->room_max + 8,
+			.depth = ops,
 			.buffers = w->buffers,
 			.buffer_count = w->chunk_count,
 			.buffer_bytes = w->run->chunk_bytes,
@@ -114,7 +116,6 @@ static int worker_open(struct worker *w)
 		if (rc)
 			return rc;
 	}
-	uint32_t ops = w->chunk_count + w->ops_max + w->room_max + 8;
 	for (unsigned i = 0; i < s->tier_count; i++) {
 		int rc = tier_of(w, i)->ops->worker_open(s->tier[i], w->io, ops, &w->tier[i]);
 		if (rc)

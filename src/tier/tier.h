@@ -109,6 +109,7 @@ enum tier_caps {
 	TIER_CAP_COMMIT_COUNTS = 1 << 2, /* written bytes are on the medium only after SYNC or COMMIT (buffered files with sync) */
 	TIER_CAP_PAGE_CACHE = 1 << 3,	/* reads may come from memory (buffered files) */
 	TIER_CAP_FILES = 1 << 4,	/* its operations are operations on files, by struct io */
+	TIER_CAP_COPIES = 1 << 5,	/* poll moves the bytes itself: nothing goes on while nobody polls (ram) */
 };
 
 struct tier;

@@ -278,6 +278,7 @@ int tier_ram_new(enum tier_class class, uint64_t limit_bytes, struct tier **ret,
 			{
 				.ops = &tier_ram_ops,
 				.class = class,
+				.caps = TIER_CAP_COPIES,
 				.limit_bytes = limit_bytes,
 				.granule_bytes = PAGE_BYTES,
 			},

@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include <cmocka.h>
+#include <xxhash.h>
 
 #include "base/rng.h"
 #include "runner/internal.h"
@@ -42,6 +43,13 @@ struct fake_entry {
 	bool is_live;
 };
 
+enum { FAKE_NOISE = 8192 };
+
+/* What was in a write beside its stamps. */
+struct fake_noise {
+	uint64_t key, offset, hash;
+};
+
 struct fake_tier {
 	struct tier tier;
 	/* behaviour: set before the run */
@@ -67,6 +75,8 @@ struct fake_tier {
 	struct fake_entry entry[FAKE_ENTRIES];
 	uint32_t event_count;
 	struct fake_event event[FAKE_LOG];
+	uint32_t noise_count; /* writes logged in noise, if there is room for them */
+	struct fake_noise *noise;
 	char wrong[160]; /* the first breach of the contract; "" is none */
 };
 
@@ -117,6 +127,9 @@ static void fake_check_submit(struct fake_tier *f, const struct tier_op *op)
 		else if (payload_verify(f->payload, &id, op->offset, op->buf, op->len, &mismatch) <
 			 0)
 			fake_breach(f, op, "wrong data to write");
+		if (f->noise && f->noise_count < FAKE_NOISE)
+			f->noise[f->noise_count++] = (struct fake_noise){
+				op->obj->key, op->offset, XXH3_64bits((char *)op->buf + 64, 448)};
 		break;
 	case TIER_COMMIT:
 		if (obj->chain != FAKE_CREATED ||
@@ -460,7 +473,7 @@ static void rig_new(struct rig *g, const char *options, const char *yaml)
 	struct error err = {0};
 	if (workload_new(&g->cfg, 42, 0, &g->workload, &err))
 		fail_msg("%s", err.message);
-	g->payload = payload_new(1, PAYLOAD_STAMPS);
+	g->payload = payload_new(1, g->cfg.opt.verify == VERIFY_FULL ? PAYLOAD_FULL : PAYLOAD_STAMPS);
 	assert_non_null(g->payload);
 	error_log_init(&g->errors);
 	const struct config_options *o = &g->cfg.opt;
@@ -741,6 +754,10 @@ static void check_pools_full(const struct rig *g)
 		uint32_t chunks = 0, tasks = 0, transfers = 0;
 		list_for_each (node, &w->chunks_free)
 			chunks++;
+		list_for_each (node, &w->chunks_noise)
+			chunks++;
+		assert_int_equal(w->chunks_busy, 0);
+		assert_int_equal(w->chunks_copying, 0);
 		list_for_each (node, &w->tasks_free)
 			tasks++;
 		list_for_each (node, &w->transfers_free)
@@ -1580,6 +1597,72 @@ static void test_decode_only(void **state)
 	}
 }
 
+static int compare_noise(const void *a, const void *b)
+{
+	const struct fake_noise *x = a, *y = b;
+	if (x->hash != y->hash)
+		return x->hash < y->hash ? -1 : 1;
+	if (x->key != y->key)
+		return x->key < y->key ? -1 : 1;
+	return (x->offset > y->offset) - (x->offset < y->offset);
+}
+
+/* Equal noise stands together: how often it was used, and how close in one entry. Return: different pieces. */
+static uint32_t check_noise(struct fake_noise *n, uint32_t count)
+{
+	uint32_t pieces = 0, uses = 0;
+	qsort(n, count, sizeof(*n), compare_noise);
+	for (uint32_t i = 0; i < count; i++) {
+		bool is_new = !i || n[i].hash != n[i - 1].hash;
+		uses = is_new ? 1 : uses + 1;
+		pieces += is_new;
+		assert_true(uses <= NOISE_USES_MAX);
+		if (!is_new && n[i].key == n[i - 1].key)
+			assert_true(n[i].offset - n[i - 1].offset > RUNNER_NOISE_APART_BYTES);
+	}
+	return pieces;
+}
+
+/* Large entries are written out of noise that was there, small ones never; and never is the same noise twice within a compressor's window. */
+static void test_noise_apart(void **state)
+{
+	(void)state;
+	static const struct {
+		const char *options;
+		uint64_t entry_bytes, chunk_bytes;
+		bool is_reused;
+	} runs[] = {
+		{"--num-users 4 --duration 1 --workers 1 --io-depth 4 --io-size 64KiB", 20 << 20, 64 << 10, true},
+		{"--num-users 8 --duration 1 --workers 2 --io-depth 16 --io-size 256KiB", 20 << 20, 256 << 10, true},
+		{"--num-users 1 --duration 1 --workers 1 --io-depth 1 --io-size 1MiB", 20 << 20, 1 << 20, true},
+		{"--num-users 8 --duration 1 --workers 1 --io-depth 4 --io-size 64KiB", 1 << 20, 64 << 10, false},
+		{"--num-users 4 --duration 1 --workers 1 --io-depth 4 --io-size 256KiB --verify full", 20 << 20, 256 << 10, false},
+	};
+	for (size_t i = 0; i < ARRAY_LEN(runs); i++) {
+		struct rig g = {0};
+		rig_new(&g, runs[i].options, NULL);
+		struct fake_tier *f = rig_fake(&g, TIER_STORAGE, 0, 4 * GIB);
+		f->noise = calloc(FAKE_NOISE, sizeof(*f->noise));
+		assert_non_null(f->noise);
+		rig_cache(&g);
+		struct error err = {0};
+		assert_int_equal(runner_new(&g.setup, &g.runner, &err), 0);
+		struct runner_fill fill = fill_of(key_filler, 8, runs[i].entry_bytes);
+		runner_fill(g.runner, &fill);
+		assert_true(runner_wait(g.runner, 100 * NS_PER_S));
+		assert_string_equal(f->wrong, "");
+		assert_int_equal(f->noise_count, 8 * runs[i].entry_bytes / runs[i].chunk_bytes);
+		uint32_t pieces = check_noise(f->noise, f->noise_count);
+		if (runs[i].is_reused)
+			assert_true(pieces < f->noise_count / 2);
+		else
+			assert_int_equal(pieces, f->noise_count);
+		free(f->noise);
+		f->noise = NULL;
+		rig_release(&g);
+	}
+}
+
 /* A fill that is stopped ends with what is being written, and the runner can be freed. */
 static void test_fill_stopped(void **state)
 {
@@ -2291,6 +2374,7 @@ int main(void)
 		cmocka_unit_test(test_skewed_clocks),
 		cmocka_unit_test(test_sums_at_every_end),
 		cmocka_unit_test(test_decode_only),
+		cmocka_unit_test(test_noise_apart),
 		cmocka_unit_test(test_fill_stopped),
 		cmocka_unit_test(test_prefill_only),
 		cmocka_unit_test(test_request_parallel),

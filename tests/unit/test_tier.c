@@ -31,7 +31,7 @@ static struct tier *ram_get(uint64_t limit_bytes)
 	struct error err = {0};
 	assert_int_equal(tier_ram_new(TIER_CPU, limit_bytes, &t, &err), 0);
 	assert_string_equal(t->ops->kind, "ram");
-	assert_int_equal(t->caps, 0);
+	assert_int_equal(t->caps, TIER_CAP_COPIES);
 	assert_int_equal(t->class, TIER_CPU);
 	assert_true(t->limit_bytes == limit_bytes);
 	assert_int_equal(t->header_bytes, 0);
