@@ -15,6 +15,7 @@
 
 #include "base/attr.h"
 #include "base/file.h"
+#include "base/mem.h"
 #include "base/str.h"
 
 enum { HOST_FILE_MAX = 64 << 20, HOST_SECTOR_BYTES = 512 };
@@ -79,7 +80,12 @@ int host_mem_available(const char *root, uint64_t *ret)
 {
 	CLEANUP_STR struct str text = {0};
 	int rc = host_read_file(root, "/proc/meminfo", &text);
-	return rc ? rc : host_meminfo_bytes(&text, "MemAvailable", ret);
+	if (!rc)
+		rc = host_meminfo_bytes(&text, "MemAvailable", ret);
+	uint64_t allowed = host_cgroup_available(root);
+	if (!rc)
+		*ret = MIN(*ret, allowed);
+	return rc;
 }
 
 static void host_read_os_name(const char *root, char *buf, size_t size)
@@ -164,6 +170,8 @@ int host_facts_read(const char *root, struct host_facts *ret)
 		return rc;
 	host_meminfo_bytes(&text, "MemTotal", &facts.mem_total_bytes);
 	host_meminfo_bytes(&text, "MemAvailable", &facts.mem_available_bytes);
+	uint64_t allowed = host_cgroup_available(root);
+	facts.mem_available_bytes = MIN(facts.mem_available_bytes, allowed);
 	if (!host_read_file(root, "/proc/cpuinfo", &text))
 		host_parse_cpuinfo(&text, &facts);
 	if (!facts.cores_logical) {

@@ -25,7 +25,7 @@ struct host_facts {
 	uint32_t cores_logical;        /* >= 1 */
 	uint32_t cores_physical;       /* >= 1; the logical ones where the kernel does not say */
 	uint64_t mem_total_bytes;
-	uint64_t mem_available_bytes;
+	uint64_t mem_available_bytes;  /* as host_mem_available() */
 };
 
 /**
@@ -34,8 +34,11 @@ struct host_facts {
  */
 int host_facts_read(const char *root, struct host_facts *ret);
 
-/** host_mem_available() - MemAvailable in bytes. Return: 0; -errno; -EINVAL when the line is not
- * there. */
+/** host_cgroup_available() - bytes that the control groups of this process still allow; UINT64_MAX where none sets a limit. */
+uint64_t host_cgroup_available(const char *root);
+
+/** host_mem_available() - MemAvailable in bytes, or what the control groups allow where that is less. Return: 0; -errno; -EINVAL
+ * when the line is not there. */
 int host_mem_available(const char *root, uint64_t *ret);
 
 /** The file system a path is (or would be) on. A text that cannot be found out is empty. */

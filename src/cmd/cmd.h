@@ -16,10 +16,6 @@
 #include "config/opt.h"
 #include "record/record.h"
 
-#ifndef MLPSTORAGE_VERSION
-# error "the build names the version"
-#endif
-
 enum cmd_color { CMD_COLOR_AUTO, CMD_COLOR_ALWAYS, CMD_COLOR_NEVER };
 
 /** Options that every benchmark, or every command, has. */
@@ -226,6 +222,9 @@ int cmd_kvcache_check(struct cmd_invocation *inv, struct problems *problems);
  * Return: EXIT_OK, or reported and a code. record_free() after.
  */
 int cmd_kvcache_record(struct cmd_invocation *inv, struct record **ret, char **ret_cache_dir);
+
+/** cmd_kvcache_working_set() - bytes that all simulated users touch while their conversations last. */
+double cmd_kvcache_working_set(const struct config *cfg);
 
 int cmd_kvcache_run(struct cmd_invocation *inv);
 int cmd_kvcache_datasize(struct cmd_invocation *inv);

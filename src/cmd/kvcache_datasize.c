@@ -116,6 +116,11 @@ static struct estimate estimate_true(const struct config *cfg)
 	return e;
 }
 
+double cmd_kvcache_working_set(const struct config *cfg)
+{
+	return estimate_true(cfg).all_bytes;
+}
+
 static struct estimate estimate_old(const struct config *cfg)
 {
 	const struct old_model *m = &old_fallback;

@@ -9,15 +9,12 @@
 
 #include "base/file.h"
 #include "base/log.h"
-#include "cluster/host.h"
 #include "cmd/cmd.h"
 #include "cmd/kvcache_cluster.h"
+#include "cmd/validate.h"
 #include "launch/launch.h"
 
 enum { RUN_STAGES = 4, RESULT_FILE_MAX = 1 << 30 };
-
-#define GIB                1073741824.0
-#define MEMORY_RESERVE_GIB 1.0 /* left to everybody else; the engine keeps the same distance */
 
 /* One run from its options to its record. */
 struct kvcache_run {
@@ -117,57 +114,19 @@ static int build_argv(struct kvcache_run *run)
 	return rc ? rc : run->command.rc;
 }
 
-/* In what-if nothing is started, so that a missing engine is worth a warning only. */
-static int find_engine(struct kvcache_run *run)
+/* In what-if nothing is started: the line is shown with the engine that was named, or ours. Return: 0 or -ENOMEM. */
+static int find_engine(struct kvcache_run *run, struct cmd_validation *v)
 {
 	const char *given = run->inv->kvcache.bin_path;
 	struct error err = {0};
 	CLEANUP_FREE char *self_dir = launch_self_dir();
 	int rc = launch_find_engine(given, self_dir, getenv("PATH"), &run->engine, &err);
-	if (!rc)
-		return EXIT_OK;
-	if (rc == -ENOMEM)
-		return report_memory();
-	if (given || !run->inv->universal.what_if)
-		return cmd_report(&err);
-	log_warning("[E%d] %s", (int)err.code, err.message);
+	if (!rc || rc == -ENOMEM)
+		return rc;
+	cmd_validation_error(v, &err);
 	run->engine.origin = "not found";
-	run->engine.is_ours = true;
-	return strlist_add(&run->engine.argv, "kv-cache") ? report_memory() : EXIT_OK;
-}
-
-/* A memory tier that does not fit would be found out by the engine too, but after a run directory
- * was made. */
-static int check_memory(const struct cmd_invocation *inv)
-{
-	uint64_t available;
-	struct error err = {0};
-	double asked = inv->config.opt.cpu_mem_gib;
-	if (inv->universal.skip_validation || inv->config.opt.simulate ||
-	    host_mem_available("", &available))
-		return EXIT_OK;
-	double fits = (double)available / GIB - MEMORY_RESERVE_GIB;
-	if (asked <= 0 || asked <= fits)
-		return EXIT_OK;
-	error_set(&err, -ENOMEM, ERR_FS_FULL,
-		  "--cpu-mem-gb %g: this machine has %.1f GiB of memory free", asked,
-		  (double)available / GIB);
-	error_hint(&err, "--cpu-mem-gb %d fits", fits >= 1 ? (int)fits : 0);
-	if (!inv->universal.what_if)
-		return cmd_report(&err);
-	log_warning("[E%d] %s", (int)err.code, err.message);
-	return EXIT_OK;
-}
-
-/* Found out before the run, not after it. */
-static int check_output(const struct cmd_invocation *inv)
-{
-	struct error err = {0};
-	const char *to = inv->config.opt.output;
-	if (!to || !file_check_target(to, &err))
-		return EXIT_OK;
-	error_prefix(&err, "--output");
-	return cmd_report(&err);
+	run->engine.is_ours = !given;
+	return strlist_add(&run->engine.argv, given ? given : "kv-cache");
 }
 
 static void record_engine(struct kvcache_run *run, json_t *exit_status, json_t *signal)
@@ -380,14 +339,20 @@ static int start_and_record(struct kvcache_run *run)
 	return code;
 }
 
+static int validate(struct kvcache_run *run)
+{
+	struct cmd_validation v = {.inv = run->inv};
+	v.rc = find_engine(run, &v);
+	cmd_validation_local(&v);
+	int code = cmd_validation_report(&v);
+	cmd_validation_release(&v);
+	return code;
+}
+
 static int run_once(struct kvcache_run *run)
 {
 	cmd_stage(1, RUN_STAGES, "Validating environment");
-	int code = find_engine(run);
-	if (!code)
-		code = check_memory(run->inv);
-	if (!code)
-		code = check_output(run->inv);
+	int code = validate(run);
 	if (code)
 		return code;
 	cmd_stage(2, RUN_STAGES, "Collecting cluster info");

@@ -388,7 +388,6 @@ into_full() {
 	expect 3 run_with --kvcache-bin-path "$T/missing"
 	has "$ERR" "[E401] --kvcache-bin-path: no such program: $T/missing"
 	has "$ERR" "    Suggestion: "
-	expect 3 run_with --kvcache-bin-path "$T/missing" --what-if
 	touch "$T/plain"
 	expect 3 run_with --kvcache-bin-path "$T/plain"
 	has "$ERR" "[E402]"

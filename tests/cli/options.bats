@@ -103,7 +103,7 @@ recorded() {
 @test "variables: refused ones are errors, unknown ones warnings, those of other commands and empty ones nothing" {
 	MLPSTORAGE_ENABLE_RAG=1 expect 2 "${SHOW[@]}"
 	has "$ERR" "[E902] MLPSTORAGE_ENABLE_RAG: not in this version"
-	MLPSTORAGE_NUM_USER=5 MLPSTORAGE_SYSTEMNAME=x MLPSTORAGE_SEED= expect 0 "${SHOW[@]}" --cpu-mem-gb 0
+	MLPSTORAGE_NUM_USER=5 MLPSTORAGE_SYSTEMNAME=x MLPSTORAGE_SEED= expect 0 "${SHOW[@]}" --skip-validation
 	has "$ERR" "WARNING: MLPSTORAGE_NUM_USER: no option has this name (did you mean 'num_users'?)"
 	[ "$(grep -c WARNING "$ERR")" -eq 1 ]
 	MLPSTORAGE_DURATION=5 expect 0 "$MLPSTORAGE" kvcache datasize -rd "$T/other"

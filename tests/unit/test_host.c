@@ -106,6 +106,49 @@ static void test_mem_available(void **state)
 	assert_int_equal(bytes, 9000 * 1024);
 }
 
+/* Limits of every group above count; page cache that can be dropped is not in use; "max" is no limit. */
+static void test_mem_cgroup_unified(void **state)
+{
+	struct fixture *f = *state;
+	uint64_t available;
+	put(f->root, "/proc/meminfo", meminfo);
+	put(f->root, "/proc/self/cgroup", "0::/outer/inner\n");
+	put(f->root, "/sys/fs/cgroup/outer/inner/memory.max", "max\n");
+	put(f->root, "/sys/fs/cgroup/outer/inner/memory.current", "100\n");
+	assert_int_equal(host_mem_available(f->root, &available), 0);
+	assert_int_equal(available, 9000 * 1024);
+	put(f->root, "/sys/fs/cgroup/outer/memory.max", "5000000\n");
+	put(f->root, "/sys/fs/cgroup/outer/memory.current", "4000000\n");
+	assert_int_equal(host_mem_available(f->root, &available), 0);
+	assert_int_equal(available, 1000000);
+	put(f->root, "/sys/fs/cgroup/outer/memory.stat", "anon 5\ninactive_file 3000000\n");
+	assert_int_equal(host_mem_available(f->root, &available), 0);
+	assert_int_equal(available, 4000000);
+	put(f->root, "/sys/fs/cgroup/outer/inner/memory.max", "50\n");
+	assert_int_equal(host_mem_available(f->root, &available), 0);
+	assert_int_equal(available, 0);
+	put(f->root, "/proc/self/cgroup", "nonsense\n0:x\n");
+	assert_int_equal(host_mem_available(f->root, &available), 0);
+	assert_int_equal(available, 9000 * 1024);
+}
+
+/* The old generation. In a container its path is that of the host, and only the root of it is to be seen. */
+static void test_mem_cgroup_legacy(void **state)
+{
+	struct fixture *f = *state;
+	struct host_facts facts;
+	put(f->root, "/proc/meminfo", meminfo);
+	put(f->root, "/proc/self/cgroup", "5:cpu:/\n4:hugetlb,memory:/not/here\n0::/\n");
+	put(f->root, "/sys/fs/cgroup/memory/memory.limit_in_bytes", "9223372036854771712\n");
+	put(f->root, "/sys/fs/cgroup/memory/memory.usage_in_bytes", "1000\n");
+	assert_int_equal(host_facts_read(f->root, &facts), 0);
+	assert_int_equal(facts.mem_available_bytes, 9000 * 1024);
+	put(f->root, "/sys/fs/cgroup/memory/memory.limit_in_bytes", "7000\n");
+	put(f->root, "/sys/fs/cgroup/memory/memory.stat", "inactive_file 1\ntotal_inactive_file 400\n");
+	assert_int_equal(host_facts_read(f->root, &facts), 0);
+	assert_int_equal(facts.mem_available_bytes, 6400);
+}
+
 /* The longest mount point wins, the later of two equal ones covers the earlier, blanks are escaped.
  */
 static void test_fs_mount(void **state)
@@ -188,6 +231,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_facts, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_facts_without_topology, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_mem_available, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(test_mem_cgroup_unified, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(test_mem_cgroup_legacy, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_fs_mount, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_block_device, set_up, tear_down),
 		cmocka_unit_test(test_this_machine),
