@@ -69,6 +69,8 @@ struct config_options {
 	int verify;
 	bool cleanup;
 	bool raw_samples;
+	bool frames;
+	int64_t rank_timeout_s;
 	bool quiet;
 	int64_t warmup_s;
 	char *trace;

@@ -6,6 +6,7 @@
  * Must not know: result directories, launchers, history (that is mlpstorage).
  *
  * main.c     command line           storage.c  the cache directory: checks, lock, direct I/O
+ * ranks.c    agreement, progress    ranks_pool.c  one result of many ranks
  * setup.c    everything a run needs watch.c    progress, signals, samples at the window's two ends
  * report.c   verdicts and result    trace_info.c  kv-cache trace-info
  */
@@ -47,28 +48,51 @@ struct storage {
 	struct fs_facts fs;
 	struct io_direct direct; /* what the probe said */
 	bool is_direct;		 /* effective mode */
+	unsigned sharers; /* ranks whose directories are on this file system, this one included */
 	uint64_t limit_bytes;
 };
 
 /**
- * storage_check() - can the directory be used? Nothing is created.
- * @mem_available: for the limit on a file system in memory
- * Fills s->cache_dir, s->path, s->fs, s->limit_bytes. Problems are added, all of them.
+ * storage_look() - can the directory be used, and what is it on? Nothing is created.
+ * @rank: works in rank_<@rank> below --cache-dir; -1: in --cache-dir itself
+ * Fills s->cache_dir, s->path, s->existed, s->fs. Problems are added, all of them.
  */
-void storage_check(struct storage *s, const struct config *cfg, uint64_t mem_available,
-		   struct problems *problems);
+void storage_look(struct storage *s, const struct config *cfg, int rank, struct problems *problems);
+/**
+ * storage_check_space() - after storage_look() found no problem: s->limit_bytes, or a problem
+ * @memory_bytes: for the limit on a file system in memory: what is free beside the RAM tiers of this host's ranks
+ */
+void storage_check_space(struct storage *s, const struct config *cfg, uint64_t memory_bytes,
+			 struct problems *problems);
 /** storage_open() - make, lock and clean the directory, decide between direct and buffered. Return: 0 or -errno with @err. */
 int storage_open(struct storage *s, const struct config *cfg, struct strlist *notices,
 		 struct error *err);
 /** storage_close() - unlock; remove what was made when the run failed early, is temporary, or @remove_files is set. */
 void storage_close(struct storage *s, bool remove_files);
 
+/** What this rank knows of the others; ranks.c. */
+struct ranks {
+	bool can_emit;		  /* rank 0, and the controller reads */
+	uint64_t ready_ns;	  /* this rank's set-up was done */
+	uint64_t start_ns;	  /* all left for the window */
+	int64_t clock_offset_ns;  /* of this host's clock over rank 0's */
+	uint64_t next_progress_ns, next_snapshot_ns;
+	struct metrics *live;	  /* counters that can be read while workers work; NULL: nobody is told */
+	struct ranks_heard {
+		struct runner_progress p;
+		bool is_heard;
+	} *heard; /* rank 0: [size] */
+	int heard_count;
+	struct strlist notices; /* rank 0: about the ranks together */
+};
+
 /** One run's parts, in the order they are made; engine_release() takes them down in the other. */
 struct engine {
 	struct config *cfg;
 	const struct opt_group *options;
 	struct comm *comm;
-	uint64_t seed;
+	struct ranks ranks;
+	uint64_t seed; /* rank 0's: rank r uses seed + r */
 	bool seed_was_drawn;
 	bool is_file_backend;
 	char output[4096];
@@ -90,8 +114,11 @@ struct engine {
 	bool is_stuck; /* I/O that was given up is still in flight: nothing is taken down, the process just ends */
 };
 
-/** engine_check() - everything that can be judged before anything is created: memory, directories, the trace. */
-int engine_check(struct engine *e, struct problems *problems);
+/**
+ * engine_check() - everything that can be judged before anything is created: memory, directories, the trace
+ * Return: 0 (look at @problems); -errno: the machine cannot be looked at, or with @err set: other ranks did not take part.
+ */
+int engine_check(struct engine *e, struct problems *problems, struct error *err);
 /** engine_open() - create it all, up to workers that wait for the start. Return: 0 or -errno with @err. */
 int engine_open(struct engine *e, struct error *err);
 void engine_release(struct engine *e, bool is_finished);
@@ -103,6 +130,7 @@ struct watch {
 	struct disk_counters disk_begin, disk_end;
 	double cpu_user_s, cpu_system_s; /* over the window */
 	char started_utc[32], ended_utc[32];
+	uint64_t begin_ns; /* clock_mono_ns() when the window opened */
 };
 
 /** watch_setup() - while there is nothing to lose: SIGINT and SIGTERM end the process with EXIT_INTERRUPTED. */

@@ -12,42 +12,32 @@
  *     watch_run() -> runner/          runner/    admission, request programs, the chunk loop, the window
  *                                     metrics/   counters and histograms, one set per worker
  *     report_run()                    result/    JSON and text
- *                                     comm/      ranks; base/ everything everybody uses
+ *     ranks_...() between all these   comm/      ranks: they agree, start together, and are pooled
+ *                                     base/      everything everybody uses
  */
-#include "engine/engine.h"
+#include "engine/ranks.h"
 
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "base/file.h"
 #include "base/log.h"
 
-static void print_problems(const struct problems *problems)
+/* Of many that were started together, one answers. */
+static bool is_spokesman(void)
 {
-	for (size_t i = 0; i < problems->count; i++) {
-		fprintf(stderr, "kv-cache: %s\n", problems->list[i].message);
-		if (problems->list[i].hint[0])
-			fprintf(stderr, "  %s\n", problems->list[i].hint);
-	}
-}
-
-static int exit_with_problems(const struct problems *problems)
-{
-	print_problems(problems);
-	/* What is wrong with the command line comes before what is wrong with the machine. */
-	int code = err_exit_code(problems->list[0].code);
-	for (size_t i = 1; i < problems->count; i++)
-		if (err_exit_code(problems->list[i].code) == EXIT_USAGE)
-			code = EXIT_USAGE;
-	if (code == EXIT_USAGE)
-		fputs("Try 'kv-cache --help'.\n", stderr);
-	return code;
+	struct comm_launcher launcher;
+	comm_launcher_read(&launcher);
+	return !launcher.rank;
 }
 
 static int help(const struct opt_set *set)
 {
+	if (!is_spokesman())
+		return EXIT_OK;
 	fputs("usage: kv-cache [OPTIONS]\n"
 	      "       kv-cache trace-info [--model NAME] FILE\n"
 	      "       kv-cache --version\n\n"
@@ -56,7 +46,7 @@ static int help(const struct opt_set *set)
 	      stdout);
 	opt_help(set, stdout);
 	fputs("\nExit codes: 0 valid result, 1 ran but the result is not valid, 2 usage, 3 environment,\n"
-	      "8 interrupted (a partial result was written).\n",
+	      "6 another rank did not answer, 8 interrupted (a partial result was written).\n",
 	      stdout);
 	return EXIT_OK;
 }
@@ -77,22 +67,35 @@ static void announce(const struct engine *e)
 			 (double)e->storage.limit_bytes / ENGINE_GIB);
 }
 
-static int run_checked(struct engine *e)
+/* What this rank alone cannot do becomes a problem that all ranks hear of. */
+static int open_all(struct engine *e)
 {
 	struct error err = {0};
-	int rc = engine_open(e, &err);
-	if (rc) {
-		fprintf(stderr, "kv-cache: %s\n", err.message);
-		if (err.hint[0])
-			fprintf(stderr, "  %s\n", err.hint);
+	struct problems problems = {0};
+	uint64_t begin = clock_mono_ns();
+	if (engine_open(e, &err))
+		(void)problems_add_error(&problems, &err);
+	/* Others may have ten times as much to touch and to remove. */
+	int code = ranks_agree(e, &problems, 10 * (clock_mono_ns() - begin));
+	problems_release(&problems);
+	return code ? code : ranks_ready(e);
+}
+
+static int run_checked(struct engine *e)
+{
+	int code = open_all(e);
+	if (code) {
 		engine_release(e, false);
-		return err_exit_code(err.code);
+		return code;
 	}
 	announce(e);
 	struct watch watch = {0};
-	if (watch_fill(e, &watch))
+	bool goes_on = watch_fill(e, &watch);
+	code = ranks_start(e, &goes_on);
+	if (!code && goes_on)
 		watch_run(e, &watch);
-	int code = report_run(e, &watch);
+	if (!code)
+		code = report_run(e, &watch);
 	e->is_stuck = runner_is_stuck(e->runner);
 	if (e->is_stuck)
 		log_error("I/O is still in flight: leaving without waiting for it, and without cleaning up%s%s",
@@ -102,39 +105,48 @@ static int run_checked(struct engine *e)
 	return code;
 }
 
-static int run(struct config *cfg, const struct opt_group *options)
+static int check_and_run(struct engine *e, struct problems *problems)
+{
+	struct error err = {0};
+	int code = ranks_agree(e, problems, 0); /* about the command line, as yet */
+	if (code)
+		return code;
+	int rc = strlist_copy(&e->notices, &e->cfg->notices);
+	if (!rc)
+		rc = engine_check(e, problems, &err);
+	if (rc && err.code)
+		code = ranks_fail(e, rc, &err);
+	else if (rc)
+		(void)problems_add(problems, ERR_INTERNAL, "cannot check the machine: %s", strerror(-rc));
+	if (!code)
+		code = ranks_agree(e, problems, 0);
+	if (!code)
+		return run_checked(e);
+	engine_release(e, false);
+	return code;
+}
+
+static int run(struct config *cfg, const struct opt_group *options, struct problems *problems)
 {
 	static const enum log_level levels[] = {LOG_DEBUG, LOG_INFO, LOG_WARNING, LOG_ERROR, LOG_CRITICAL};
-	log_init(LOG_FORMAT_ENGINE, cfg->opt.quiet ? LOG_ERROR : levels[cfg->opt.log_level],
-		 isatty(STDERR_FILENO) && !getenv("NO_COLOR"));
-	watch_setup();
-	struct engine e = {.cfg = cfg, .options = options};
-	struct problems problems = {0};
+	struct engine e = {.cfg = cfg, .options = options, .storage = {.dirfd = -1}};
 	struct error err = {0};
+	watch_setup();
 	if (comm_open(&e.comm, &err)) {
-		fprintf(stderr, "kv-cache: %s\n", err.message);
+		if (is_spokesman())
+			fprintf(stderr, "kv-cache: %s\n  %s\n", err.message, err.hint);
 		return EXIT_ENVIRONMENT;
 	}
-	int rc = strlist_copy(&e.notices, &cfg->notices);
-	if (!rc)
-		rc = engine_check(&e, &problems);
-	int code;
-	if (rc || problems.count) {
-		if (rc)
-			problems_add(&problems, ERR_INTERNAL, "cannot check the machine: %s", strerror(-rc));
-		code = exit_with_problems(&problems);
-		engine_release(&e, false);
-	} else {
-		code = run_checked(&e);
-	}
-	problems_release(&problems);
+	int rank = comm_rank(e.comm);
+	log_init(LOG_FORMAT_ENGINE, rank ? LOG_CRITICAL : cfg->opt.quiet ? LOG_ERROR : levels[cfg->opt.log_level],
+		 isatty(STDERR_FILENO) && !getenv("NO_COLOR"));
+	int code = check_and_run(&e, problems);
+	fflush(stdout);
 	comm_close(e.comm, code);
 	/* Buffers that the kernel may still write into go with the process and not before. */
-	if (e.is_stuck) {
-		fflush(stdout);
+	if (e.is_stuck)
 		_exit(code);
-	}
-	return code;
+	return rank ? EXIT_OK : code; /* rank 0 has the outcome of all */
 }
 
 static int measure(int argc, char **argv)
@@ -159,10 +171,8 @@ static int measure(int argc, char **argv)
 		code = EXIT_ENVIRONMENT;
 	} else if (wants_help) {
 		code = help(&set);
-	} else if (problems.count) {
-		code = exit_with_problems(&problems);
 	} else {
-		code = run(&cfg, &group);
+		code = run(&cfg, &group, &problems);
 	}
 	problems_release(&problems);
 	config_release(&cfg);
@@ -176,7 +186,7 @@ int main(int argc, char **argv)
 	if (argc > 1 && !strcmp(argv[1], "trace-info"))
 		code = trace_info_main(argc - 2, argv + 2);
 	else if (argc > 1 && !strcmp(argv[1], "--version"))
-		printf("kv-cache %s\n", ENGINE_VERSION);
+		printf("%s", is_spokesman() ? "kv-cache " ENGINE_VERSION "\n" : "");
 	else
 		code = measure(argc, argv);
 	int rc = file_flush_stdout();

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /* After the run: merge, judge, print, write. Nothing is torn down before the result file is there. */
-#include "engine/engine.h"
+#include "engine/ranks.h"
 
 #include <inttypes.h>
 #include <math.h>
@@ -187,7 +187,7 @@ static void fill(struct run_result *r, struct engine *e, const struct watch *wat
 		.errors = &e->errors,
 		.notices = &e->notices,
 		.version = ENGINE_VERSION,
-		.seed = e->seed,
+		.seed = e->seed + (uint64_t)comm_rank(e->comm),
 		.seed_was_drawn = e->seed_was_drawn,
 		.fingerprint = workload_fingerprint(e->workload),
 		.workload_source = e->cfg->opt.trace ? e->cfg->opt.trace : "synthetic",
@@ -208,11 +208,10 @@ static void fill(struct run_result *r, struct engine *e, const struct watch *wat
 	judge_validity(r);
 }
 
-static void tell_errors(const struct engine *e)
+static void tell_errors(const struct engine *e, const struct error_log *errors)
 {
-	for (unsigned i = 0; i < e->errors.classes; i++)
-		log_error("%s, %" PRIu64 " times, first: %s", e->errors.v[i].name, e->errors.v[i].count,
-			  e->errors.v[i].first);
+	for (unsigned i = 0; i < errors->classes; i++)
+		log_error("%s, %" PRIu64 " times, first: %s", errors->v[i].name, errors->v[i].count, errors->v[i].first);
 	const char *bad = workload_bad_row(e->workload);
 	if (bad)
 		log_error("unusable trace row: %s", bad);
@@ -230,30 +229,61 @@ static void tell_faults(const struct engine *e)
 	}
 }
 
+/* For the controller, the pooled result is a frame; for a person, a text and a file. Return: 0 or -errno. */
+static int deliver(struct engine *e, const struct run_result *r)
+{
+	if (e->cfg->opt.frames) {
+		CLEANUP_STR struct str text = {0};
+		int rc = result_dump(r, true, &text);
+		if (!rc)
+			ranks_emit(e, FRAME_AGGREGATE, 0, str_text(&text), text.len);
+		return rc;
+	}
+	int rc = e->cfg->opt.quiet ? 0 : result_text(r, stdout);
+	if (rc)
+		log_error("cannot print the summary: %s", strerror(-rc));
+	rc = result_write(r, e->output);
+	if (rc)
+		log_error("cannot write the result file '%s': %s", e->output, strerror(-rc));
+	else
+		log_info("result file: %s", e->output);
+	return rc;
+}
+
+/* Rank 0's last word. Return: exit code. */
+static int conclude(struct engine *e, const struct run_result *r)
+{
+	tell_errors(e, r->errors);
+	int rc = deliver(e, r);
+	if (!r->is_valid)
+		log_error("the result is not valid: %s", r->invalid_why);
+	if (rc)
+		return EXIT_ENVIRONMENT;
+	return r->is_interrupted ? EXIT_INTERRUPTED : r->is_valid ? EXIT_OK : EXIT_NOT_VALID;
+}
+
 int report_run(struct engine *e, const struct watch *watch)
 {
 	struct metrics *m = metrics_new();
 	struct runner_outcome outcome;
 	struct run_result r;
-	int rc = m ? runner_collect(e->runner, m, &outcome) : -ENOMEM;
+	struct ranks_pooled pooled = {0};
+	int code = EXIT_OK, rc = m ? runner_collect(e->runner, m, &outcome) : -ENOMEM;
 	if (rc) {
 		log_error("cannot merge the measurements: %s", strerror(-rc));
 		metrics_free(m);
 		return EXIT_ENVIRONMENT;
 	}
 	fill(&r, e, watch, &outcome, m);
-	tell_errors(e);
 	tell_faults(e);
-	if (!e->cfg->opt.quiet && (rc = result_text(&r, stdout)))
-		log_error("cannot print the summary: %s", strerror(-rc));
-	rc = result_write(&r, e->output);
-	if (rc)
-		log_error("cannot write the result file '%s': %s", e->output, strerror(-rc));
-	else
-		log_info("result file: %s", e->output);
-	int code = r.is_interrupted ? EXIT_INTERRUPTED : r.is_valid ? EXIT_OK : EXIT_NOT_VALID;
-	if (!r.is_valid)
-		log_error("the result is not valid: %s", r.invalid_why);
+	if (ranks_are_told(e)) {
+		code = ranks_pool(e, watch, &r, &pooled);
+		if (!code && !comm_rank(e->comm))
+			judge_samples(&r);
+	}
+	if (!code && !comm_rank(e->comm))
+		code = conclude(e, &r);
+	ranks_pooled_release(&pooled);
 	metrics_free(m);
-	return rc ? EXIT_ENVIRONMENT : code;
+	return code;
 }

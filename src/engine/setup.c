@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /* From a checked config to workers that wait for the start: checks first, then creation in one order. */
-#include "engine/engine.h"
+#include "engine/ranks.h"
 
 #include <assert.h>
 #include <inttypes.h>
@@ -19,36 +19,48 @@ static uint64_t cpu_tier_bytes(const struct engine *e)
 	return (uint64_t)(e->cfg->opt.cpu_mem_gib * ENGINE_GIB);
 }
 
-/* Memory that is taken in one piece and touched: the RAM tier, and a buffer for each chunk in flight. */
+/* Ranks of one host share its cores. */
+static uint32_t own_cores(const struct engine *e)
+{
+	return MAX(e->host.cores_logical / comm_host_ranks(e->comm), 1);
+}
+
+/* Memory that is taken in one piece and touched, by all ranks of this host: the RAM tier, and a buffer for each chunk in flight. */
 static void check_memory(struct engine *e, struct problems *problems)
 {
 	const struct config_options *o = &e->cfg->opt;
 	struct opt_set set = {.groups = e->options, .count = 1};
-	uint64_t ram = cpu_tier_bytes(e);
-	uint64_t workers = o->workers ? (uint64_t)o->workers : MIN(e->host.cores_logical, 8);
-	uint64_t chunks = (uint64_t)o->io_depth + workers * runner_spare_chunks(e->cfg);
+	unsigned ranks = comm_host_ranks(e->comm);
+	char of_ranks[48] = "";
+	uint64_t ram = ranks * cpu_tier_bytes(e);
+	uint64_t workers = o->workers ? (uint64_t)o->workers : MIN(own_cores(e), 8);
+	uint64_t chunks = ranks * ((uint64_t)o->io_depth + workers * runner_spare_chunks(e->cfg));
 	uint64_t buffers = e->is_file_backend || ram ? chunks * (uint64_t)o->io_size_bytes : 0;
 	uint64_t available = e->host.mem_available_bytes;
 	if (o->simulate || ram + buffers + ENGINE_MEMORY_RESERVE_BYTES <= available)
 		return;
+	if (ranks > 1)
+		snprintf(of_ranks, sizeof(of_ranks), " by the %u ranks of this host", ranks);
 	uint64_t taken = buffers + ENGINE_MEMORY_RESERVE_BYTES;
 	if (taken > available) {
 		problems_add(problems, ERR_FS_FULL,
-			     "--io-depth, --io-size: buffers of %.3f GiB are asked for, but %.3f GiB of memory "
+			     "--io-depth, --io-size: buffers of %.3f GiB are asked for%s, but %.3f GiB of memory "
 			     "are available and 1 GiB must stay free",
-			     (double)buffers / ENGINE_GIB, (double)available / ENGINE_GIB);
+			     (double)buffers / ENGINE_GIB, of_ranks, (double)available / ENGINE_GIB);
 		return;
 	}
 	problems_add(problems, ERR_FS_FULL,
-		     "--cpu-mem-gb: %.3f GiB are asked for%s, but %.3f GiB of memory are available and 1 GiB "
+		     "--cpu-mem-gb: %.3f GiB are asked for%s%s, but %.3f GiB of memory are available and 1 GiB "
 		     "must stay free; at most %.1f fits",
-		     (double)ram / ENGINE_GIB, opt_given(&set, "--cpu-mem-gb") ? "" : " (the default)",
-		     (double)available / ENGINE_GIB, (double)((available - taken) * 10 / (1 << 30)) / 10.0);
+		     (double)ram / ENGINE_GIB, of_ranks, opt_given(&set, "--cpu-mem-gb") ? "" : " (the default)",
+		     (double)available / ENGINE_GIB, (double)((available - taken) / ranks * 10 / (1 << 30)) / 10.0);
 }
 
 static void check_output(struct engine *e, struct problems *problems)
 {
 	char stamp[CLOCK_STAMP_SIZE];
+	if (comm_rank(e->comm) || e->cfg->opt.frames)
+		return; /* no file is written here */
 	clock_stamp(stamp, time(NULL));
 	if (e->cfg->opt.output)
 		snprintf(e->output, sizeof(e->output), "%s", e->cfg->opt.output);
@@ -74,26 +86,39 @@ static void engine_seed(struct engine *e)
 	e->seed = drawn & INT32_MAX;
 }
 
-int engine_check(struct engine *e, struct problems *problems)
+/* In what the ranks' directories must share. All ranks come here, whatever their directories are like. */
+static int check_storage(struct engine *e, struct problems *problems, struct error *err)
+{
+	struct storage *s = &e->storage;
+	size_t before = problems->count;
+	uint64_t ram = comm_host_ranks(e->comm) * cpu_tier_bytes(e), available = e->host.mem_available_bytes;
+	storage_look(s, e->cfg, comm_is_job(e->comm) ? comm_rank(e->comm) : -1, problems);
+	int rc = ranks_share_space(e, err);
+	if (!rc && problems->count == before)
+		storage_check_space(s, e->cfg, available > ram ? available - ram : 0, problems);
+	return rc;
+}
+
+int engine_check(struct engine *e, struct problems *problems, struct error *err)
 {
 	e->setup_begin_ns = clock_mono_ns();
-	e->storage.dirfd = -1;
 	e->is_file_backend = e->cfg->opt.storage_backend == BACKEND_FILE;
 	error_log_init(&e->errors);
-	int rc = host_facts_read("", &e->host);
-	if (rc)
-		return rc;
 	engine_seed(e);
+	int host_rc = host_facts_read("", &e->host);
+	int rc = ranks_share_seed(e, err);
+	if (!rc && e->is_file_backend)
+		rc = check_storage(e, problems, err);
+	if (rc || host_rc)
+		return rc ? rc : host_rc;
 	check_memory(e, problems);
 	check_output(e, problems);
-	if (e->is_file_backend)
-		storage_check(&e->storage, e->cfg, e->host.mem_available_bytes, problems);
-	struct error err = {0};
+	struct error workload_err = {0};
 	uint32_t rank = (uint32_t)comm_rank(e->comm);
-	rc = workload_new(e->cfg, e->seed + rank, rank, &e->workload, &err);
+	rc = workload_new(e->cfg, e->seed + rank, rank, &e->workload, &workload_err);
 	if (rc && e->cfg->opt.trace)
-		error_prefix(&err, "--trace");
-	return rc ? problems_add_error(problems, &err) : 0;
+		error_prefix(&workload_err, "--trace");
+	return rc ? problems_add_error(problems, &workload_err) : 0;
 }
 
 /* ---- creation ---- */
@@ -190,7 +215,7 @@ static uint32_t worker_count(struct engine *e)
 	if (o->simulate)
 		return 1;
 	uint32_t asked = (uint32_t)o->workers;
-	uint32_t workers = asked ? asked : MIN(e->host.cores_logical, 8);
+	uint32_t workers = asked ? asked : MIN(own_cores(e), 8);
 	/* A worker without a chunk in flight or a request to serve would only watch. */
 	workers = (uint32_t)MIN(workers, MIN(o->io_depth, MIN(o->num_users, RUNNER_IN_SERVICE_MAX)));
 	if (asked && workers < asked)
@@ -296,6 +321,8 @@ int engine_open(struct engine *e, struct error *err)
 		rc = engine_cache(e, err);
 	if (!rc)
 		rc = engine_runner(e, err);
+	if (!rc)
+		rc = ranks_open(e);
 	if (rc && !err->code)
 		error_set(err, rc, ERR_FS_FULL, "cannot set up the run: %s", strerror(-rc));
 	e->setup_s = (double)(clock_mono_ns() - e->setup_begin_ns) / 1e9;
@@ -314,4 +341,5 @@ void engine_release(struct engine *e, bool is_finished)
 	if (e->cfg && e->is_file_backend)
 		storage_close(&e->storage, e->cfg->opt.cleanup || !is_finished);
 	strlist_release(&e->notices);
+	ranks_release(&e->ranks);
 }

@@ -48,71 +48,72 @@ static char *existing_parent(const char *path)
 	return dir;
 }
 
-static void check_writable(const struct storage *s, struct problems *problems)
+static void check_writable(struct storage *s, struct problems *problems)
 {
-	CLEANUP_FREE char *parent = existing_parent(s->path);
 	struct stat st;
-	if (!parent || stat(parent, &st))
+	s->existed = existing_parent(s->path);
+	if (!s->existed || stat(s->existed, &st))
 		problems_add(problems, ERR_FS_NOT_FOUND, "--cache-dir: cannot look at '%s': %s",
 			     s->cache_dir, strerror(errno));
 	else if (!S_ISDIR(st.st_mode))
-		problems_add(problems, ERR_FS_STRUCTURE, "--cache-dir: '%s' is not a directory", parent);
-	else if (access(parent, W_OK | X_OK))
+		problems_add(problems, ERR_FS_STRUCTURE, "--cache-dir: '%s' is not a directory", s->existed);
+	else if (access(s->existed, W_OK | X_OK))
 		problems_add(problems, ERR_FS_PERMISSION,
-			     "--cache-dir: '%s' is not writable for this user", parent);
-}
-
-static void check_capacity(struct storage *s, const struct config *cfg, uint64_t mem_available,
-			   struct problems *problems)
-{
-	if (fs_facts_read("", s->path, &s->fs)) {
+			     "--cache-dir: '%s' is not writable for this user", s->existed);
+	else if (fs_facts_read("", s->path, &s->fs))
 		problems_add(problems, ERR_FS_NOT_FOUND, "--cache-dir: cannot look at the file system of '%s'",
 			     s->cache_dir);
-		return;
-	}
-	uint64_t ram = (uint64_t)(cfg->opt.cpu_mem_gib * ENGINE_GIB);
-	uint64_t available = s->fs.available_bytes + reclaimable_bytes(s->path);
-	uint64_t automatic = (uint64_t)((double)available * ENGINE_AUTO_DISK_SHARE);
-	if (s->fs.is_memory) {
-		uint64_t memory = mem_available > ram ? mem_available - ram : 0;
-		available = MIN(available, memory);
-		automatic = MIN(automatic, (uint64_t)((double)memory * ENGINE_AUTO_MEMORY_SHARE));
-	}
-	s->limit_bytes = cfg->opt.storage_capacity_gib > 0
-				 ? (uint64_t)(cfg->opt.storage_capacity_gib * ENGINE_GIB)
-				 : automatic;
-	if (s->limit_bytes > available)
-		problems_add(problems, ERR_FS_FULL,
-			     "--storage-capacity-gb: %.3f GiB are asked for, but '%s' has room for %.3f "
-			     "GiB; %.3f fits",
-			     (double)s->limit_bytes / ENGINE_GIB, s->cache_dir,
-			     (double)available / ENGINE_GIB, (double)automatic / ENGINE_GIB);
-	else if (s->limit_bytes < 2 * TIER_PAYLOAD_ALIGN && cfg->opt.storage_capacity_gib > 0)
-		problems_add(problems, ERR_CONFIG_INVALID,
-			     "--storage-capacity-gb: %g is less than the smallest file takes", cfg->opt.storage_capacity_gib);
-	else if (s->limit_bytes < 2 * TIER_PAYLOAD_ALIGN)
-		problems_add(problems, ERR_FS_FULL, "--cache-dir: '%s' has no space left", s->cache_dir);
 }
 
-void storage_check(struct storage *s, const struct config *cfg, uint64_t mem_available,
-		   struct problems *problems)
+void storage_look(struct storage *s, const struct config *cfg, int rank, struct problems *problems)
 {
+	s->dirfd = -1;
+	s->sharers = 1;
 	if (cfg->opt.cache_dir) {
-		s->cache_dir = path_resolve(cfg->opt.cache_dir);
+		CLEANUP_STR struct str dir = {0};
+		str_add(&dir, cfg->opt.cache_dir);
+		if (rank >= 0)
+			str_addf(&dir, "/rank_%d", rank);
+		s->cache_dir = dir.rc ? NULL : path_resolve(dir.s);
 	} else {
 		const char *tmp = getenv("TMPDIR");
 		s->cache_dir = path_resolve(tmp && tmp[0] ? tmp : "/tmp");
 		s->is_temporary = true; /* storage_open() makes a private directory below it */
 	}
 	s->path = s->cache_dir ? path_join(s->cache_dir, ENGINE_STORAGE_DIR) : NULL;
-	if (!s->path) {
+	if (s->path)
+		check_writable(s, problems);
+	else
 		problems_add(problems, ERR_INTERNAL, "out of memory");
-		return;
+}
+
+void storage_check_space(struct storage *s, const struct config *cfg, uint64_t memory_bytes,
+			 struct problems *problems)
+{
+	char shared[64] = "";
+	uint64_t available = s->fs.available_bytes / s->sharers + reclaimable_bytes(s->path);
+	uint64_t automatic = (uint64_t)((double)available * ENGINE_AUTO_DISK_SHARE);
+	if (s->fs.is_memory) {
+		uint64_t memory = memory_bytes / s->sharers;
+		available = MIN(available, memory);
+		automatic = MIN(automatic, (uint64_t)((double)memory * ENGINE_AUTO_MEMORY_SHARE));
 	}
-	size_t before = problems->count;
-	check_writable(s, problems);
-	if (problems->count == before)
-		check_capacity(s, cfg, mem_available, problems);
+	s->limit_bytes = cfg->opt.storage_capacity_gib > 0
+				 ? (uint64_t)(cfg->opt.storage_capacity_gib * ENGINE_GIB)
+				 : automatic;
+	if (s->sharers > 1)
+		snprintf(shared, sizeof(shared), " for each of the %u ranks that share it", s->sharers);
+	if (s->limit_bytes > available)
+		problems_add(problems, ERR_FS_FULL,
+			     "--storage-capacity-gb: %.3f GiB are asked for, but '%s' has room for %.3f "
+			     "GiB%s; %.3f fits",
+			     (double)s->limit_bytes / ENGINE_GIB, s->cache_dir,
+			     (double)available / ENGINE_GIB, shared, (double)automatic / ENGINE_GIB);
+	else if (s->limit_bytes < 2 * TIER_PAYLOAD_ALIGN && cfg->opt.storage_capacity_gib > 0)
+		problems_add(problems, ERR_CONFIG_INVALID,
+			     "--storage-capacity-gb: %g is less than the smallest file takes", cfg->opt.storage_capacity_gib);
+	else if (s->limit_bytes < 2 * TIER_PAYLOAD_ALIGN)
+		problems_add(problems, ERR_FS_FULL, "--cache-dir: '%s' has no space left", s->cache_dir);
 }
 
 static int storage_make_temporary(struct storage *s, struct error *err)
@@ -131,12 +132,13 @@ static int storage_make_temporary(struct storage *s, struct error *err)
 	free(s->path);
 	s->cache_dir = dir;
 	s->path = path_join(dir, ENGINE_STORAGE_DIR);
+	free(s->existed);
+	s->existed = s->path ? existing_parent(s->path) : NULL;
 	return s->path ? 0 : -ENOMEM;
 }
 
 static int storage_lock(struct storage *s, struct error *err)
 {
-	s->existed = existing_parent(s->path);
 	int rc = s->existed ? dir_make(s->path) : -ENOMEM;
 	if (rc)
 		return error_set(err, rc, rc == -ENOTDIR ? ERR_FS_STRUCTURE : ERR_FS_PERMISSION,

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
  * The main thread while workers work: progress for the person, samples of the machine at the window's two ends, and signals. A
- * first SIGINT or SIGTERM closes the window; a second one leaves at once.
+ * first SIGINT, SIGTERM or SIGUSR1 closes the window, of every rank; a second one leaves at once.
  */
-#include "engine/engine.h"
+#include "engine/ranks.h"
 
 #include <inttypes.h>
 #include <signal.h>
@@ -31,6 +31,7 @@ static void signal_set(sigset_t *set)
 	sigemptyset(set);
 	sigaddset(set, SIGINT);
 	sigaddset(set, SIGTERM);
+	sigaddset(set, SIGUSR1); /* what launchers pass on to every rank */
 }
 
 static void leave_at_once(int signal)
@@ -42,7 +43,7 @@ static void leave_at_once(int signal)
 void watch_setup(void)
 {
 	/* Signals that were ignored at the start, as under nohup, stay so. */
-	static const int signals[] = {SIGINT, SIGTERM};
+	static const int signals[] = {SIGINT, SIGTERM, SIGUSR1};
 	struct sigaction leave = {.sa_handler = leave_at_once}, now;
 	for (size_t i = 0; i < ARRAY_LEN(signals); i++)
 		if (!sigaction(signals[i], NULL, &now) && now.sa_handler != SIG_IGN)
@@ -71,11 +72,16 @@ struct stop {
 	uint64_t asked_ns;
 };
 
-/* True once, for the first signal. A second one leaves at once. */
-static bool signal_is_first(struct stop *s)
+/* True once, for the first signal, or when another rank (@others) got it. A second one leaves at once. */
+static bool stop_is_first(struct engine *e, struct stop *s, bool others)
 {
-	if (!signal_arrived())
-		return false;
+	if (!signal_arrived()) {
+		bool is_news = others && !s->is_asked;
+		if (is_news)
+			*s = (struct stop){.is_asked = true, .asked_ns = clock_mono_ns()};
+		return is_news;
+	}
+	ranks_stop(e);
 	/* timeout(1) and some shells signal a process and then its group: that is one wish. */
 	if (s->is_asked && clock_mono_ns() - s->asked_ns >= SIGNAL_REPEAT_NS)
 		_exit(EXIT_INTERRUPTED);
@@ -173,7 +179,8 @@ static bool fill_wait(struct engine *e, const char *what, const struct runner_fi
 		 fmt_bytes(size, sizeof(size), fill->payload_bytes));
 	runner_fill(e->runner, fill);
 	while (!runner_wait(e->runner, WATCH_STEP_NS)) {
-		if (signal_is_first(&stop)) {
+		static const struct runner_progress nothing;
+		if (stop_is_first(e, &stop, ranks_tick(e, RANKS_FILL, &nothing))) {
 			log_warning("interrupted while %s entries were written", what);
 			runner_stop(e->runner);
 		}
@@ -218,7 +225,7 @@ void watch_run(struct engine *e, struct watch *ret)
 	*ret = (struct watch){0};
 	bool is_terminal = isatty(STDERR_FILENO);
 	uint64_t every = is_terminal ? PROGRESS_TERMINAL_NS : PROGRESS_PLAIN_NS;
-	bool shows = !e->cfg->opt.quiet;
+	bool shows = !e->cfg->opt.quiet && !comm_rank(e->comm);
 	bool shown = false;
 	clock_iso_utc(ret->started_utc, time(NULL));
 	if (!e->runner_setup.warmup_ns)
@@ -226,6 +233,7 @@ void watch_run(struct engine *e, struct watch *ret)
 	runner_start(e->runner);
 	uint64_t start = clock_mono_ns();
 	uint64_t next = start + every;
+	ret->begin_ns = start + e->runner_setup.warmup_ns;
 	struct stop stop = {0};
 	bool is_drain_told = false;
 	struct runner_progress p = {0}, last = {0};
@@ -240,7 +248,7 @@ void watch_run(struct engine *e, struct watch *ret)
 			watch_end(e, ret);
 		if (runner_wait(e->runner, next_step_ns(&p, p.now_ns)))
 			break;
-		if (signal_is_first(&stop)) {
+		if (stop_is_first(e, &stop, ranks_tick(e, RANKS_RUN, &p))) {
 			ret->was_interrupted = true;
 			log_warning("interrupted: closing the window; a second signal leaves at once");
 			runner_stop(e->runner);
@@ -250,6 +258,7 @@ void watch_run(struct engine *e, struct watch *ret)
 			log_info("waiting for I/O in flight, up to %" PRId64 " s in all", e->cfg->opt.drain_timeout_s);
 		}
 		if (shows && clock_mono_ns() >= next) {
+			ranks_progress(e, &p);
 			progress_line(e, &p, &last, is_terminal);
 			shown = true;
 			last = p;

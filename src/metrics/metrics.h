@@ -139,6 +139,29 @@ void metrics_sample(struct metrics *m, enum metric_raw which, uint64_t ns);
 const char *metrics_counter_name(enum metric_counter c, char buf[64]);
 const char *metrics_hist_name(enum metric_hist h, char buf[64]);
 
+/* ---- as plain numbers, for sums over ranks ---- */
+
+enum {
+	METRIC_BLOCK_BUCKETS = HIST_PER_OCTAVE, /* of one histogram */
+	METRIC_BLOCKS = METRIC_HIST_COUNT * (HIST_BUCKETS / METRIC_BLOCK_BUCKETS),
+	METRIC_BLOCK_WORDS = (METRIC_BLOCKS + 63) / 64,
+	METRIC_MAXIMA = QOS_COUNT + 2 * METRIC_HIST_COUNT,
+};
+
+/** metrics_touched() - one bit per block of buckets that is not all zero. Merges by OR. */
+void metrics_touched(const struct metrics *m, uint64_t ret[METRIC_BLOCK_WORDS]);
+/** metrics_sums_count() - how many numbers metrics_pack() puts into its sums. */
+size_t metrics_sums_count(const uint64_t touched[METRIC_BLOCK_WORDS]);
+/**
+ * metrics_pack() - @m as numbers that merge by addition (@sums) and by maximum (@maxima), raw samples left out
+ * @touched: must hold all bits of metrics_touched(); the same for all that are merged
+ */
+void metrics_pack(const struct metrics *m, const uint64_t touched[METRIC_BLOCK_WORDS], uint64_t *sums,
+		  uint64_t maxima[METRIC_MAXIMA]);
+/** metrics_unpack() - the other way, into an empty @m. */
+void metrics_unpack(struct metrics *m, const uint64_t touched[METRIC_BLOCK_WORDS], const uint64_t *sums,
+		    const uint64_t maxima[METRIC_MAXIMA]);
+
 /* ---- errors: rare, so shared under a lock ---- */
 
 enum { ERROR_CLASSES_MAX = 24, ERROR_TEXT_MAX = 384 };

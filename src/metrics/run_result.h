@@ -9,6 +9,8 @@
 
 #include "metrics/metrics.h"
 
+struct result_pool;
+
 enum { VERDICT_WHY_MAX = 256 };
 
 /** Can a number be trusted, and why. */
@@ -83,6 +85,8 @@ struct run_result {
 	uint64_t rss_peak_bytes;
 	uint64_t predicted_bytes; /* the memory formula's value */
 	double setup_s;
+
+	const struct result_pool *pool; /* several ranks: who they were (result/pool.h); NULL: one process */
 
 	struct verdict client_bound, page_cache_bypassed, enough_samples;
 	bool is_valid; /* bytes moved in the window and no error occurred */

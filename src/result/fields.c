@@ -41,6 +41,7 @@ enum {
 	F_HOST = 1 << 1,       /* depends on the machine: null on the virtual clock */
 	F_IF_SAMPLES = 1 << 2, /* left out when there is no sample */
 	F_RAW = 1 << 3,        /* only with --raw-samples */
+	F_POOLED = 1 << 5,     /* only in the result of several ranks */
 	F_V1 = 1 << 4, /* the older generation's name ("nvme" for "storage") stands beside it */
 };
 
@@ -144,6 +145,12 @@ static double call_cpu_per_gib(const struct run_result *r, const struct scope *s
 	return ratio(r->cpu_user_s + r->cpu_system_s, bytes / GIB);
 }
 
+static double call_window_skew(const struct run_result *r, const struct scope *s)
+{
+	(void)s;
+	return result_window_skew_s(r);
+}
+
 /* ---- parts of one line ---- */
 
 static json_t *part_fingerprint(const struct run_result *r, const struct scope *s)
@@ -220,6 +227,9 @@ static const struct field fields[] = {
 	{"host.cpu_model", MEMBER(CHARS, host.cpu_model), .flags = F_HOST},
 	{"host.logical_cpus", MEMBER(U32, host.logical_cpus), .flags = F_HOST},
 	{"host.memory_bytes", MEMBER(U64, host.memory_bytes), .flags = F_HOST},
+	{"window_s", CALL(call_window), .flags = F_POOLED},
+	{"window_skew_s", CALL(call_window_skew), .flags = F_POOLED},
+	{"ranks", PART(result_part_ranks), .flags = F_POOLED},
 	{"workload_fingerprint", PART(part_fingerprint)},
 	{"workload.name", PART(part_workload_name)},
 	{"workload.source", MEMBER(TEXT, workload_source)},
@@ -596,6 +606,8 @@ json_t *result_json(const struct run_result *r)
 		b.field = &fields[i];
 		if ((b.field->flags & F_RAW) && !r->cfg->opt.raw_samples)
 			continue;
+		if ((b.field->flags & F_POOLED) && !r->pool)
+			continue;
 		struct scope s = {.tier = TIER_STORAGE, .part = (unsigned)b.field->id};
 		expand(&b, b.field->path, &s);
 	}
@@ -604,4 +616,45 @@ json_t *result_json(const struct run_result *r)
 		return NULL;
 	}
 	return b.root;
+}
+
+json_t *result_at(json_t *root, const char *path)
+{
+	json_t *at = root;
+	for (const char *dot; at && (dot = strchr(path, '.')) != NULL; path = dot + 1)
+		at = json_object_getn(at, path, (size_t)(dot - path));
+	return at ? json_object_get(at, path) : NULL;
+}
+
+/* What is known while the run goes on: no latency, which only the workers see. */
+static const char *const known_early[] = {
+	"version",
+	"time.started",
+	"host.hostname",
+	"seed",
+	"requests_completed",
+	"summary.total_requests",
+	"summary.elapsed_time",
+	"summary.requests_per_second",
+	"summary.cache_stats.tier_storage_read_bandwidth_gbps",
+	"summary.cache_stats.tier_storage_write_bandwidth_gbps",
+	"measured.window_s",
+	"measured.cpu.read_bytes",
+	"measured.cpu.write_bytes",
+	"measured.storage.read_bytes",
+	"measured.storage.write_bytes",
+	"errors.total",
+};
+
+json_t *result_snapshot(const struct run_result *r)
+{
+	json_t *all = result_json(r), *some = json_pack("{s:s, s:b}", "state", "partial", "partial", true);
+	int rc = all && some ? 0 : -ENOMEM;
+	for (size_t i = 0; i < ARRAY_LEN(known_early) && !rc; i++)
+		rc = put(some, known_early[i], json_incref(result_at(all, known_early[i])));
+	json_decref(all);
+	if (!rc)
+		return some;
+	json_decref(some);
+	return NULL;
 }

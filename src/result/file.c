@@ -115,16 +115,23 @@ static void dump(struct str *out, json_t *node, unsigned depth)
 		dump_scalar(out, node);
 }
 
-int result_write(const struct run_result *r, const char *path)
+int result_dump(const struct run_result *r, bool has_histograms, struct str *ret)
 {
 	json_t *root = result_json(r);
 	if (!root)
 		return -ENOMEM;
-	CLEANUP_STR struct str out = {0};
-	dump(&out, root, 0);
-	str_add(&out, "\n");
+	if (!has_histograms)
+		json_object_del(root, "histograms");
+	str_clear(ret);
+	dump(ret, root, 0);
+	str_add(ret, "\n");
 	json_decref(root);
-	if (out.rc)
-		return out.rc;
-	return file_write_atomic(path, out.s, out.len);
+	return ret->rc;
+}
+
+int result_write(const struct run_result *r, const char *path)
+{
+	CLEANUP_STR struct str out = {0};
+	int rc = result_dump(r, true, &out);
+	return rc ? rc : file_write_atomic(path, out.s, out.len);
 }

@@ -12,6 +12,7 @@
 
 #include "base/mem.h"
 #include "metrics/run_result.h"
+#include "result/result.h"
 
 #define GIB 0x1p30
 
@@ -106,6 +107,7 @@ json_t *result_part_errors_first(const struct run_result *r, const struct scope 
 json_t *result_part_histograms(const struct run_result *r, const struct scope *s);
 json_t *result_part_notices(const struct run_result *r, const struct scope *s);
 json_t *result_part_field_notes(const struct run_result *r, const struct scope *s);
+json_t *result_part_ranks(const struct run_result *r, const struct scope *s);
 json_t *result_part_samples(const struct run_result *r, enum metric_raw which);
 
 /** result_json_real() - a real, or null where @value is not finite. */
@@ -113,6 +115,9 @@ json_t *result_json_real(double value);
 /** result_json_whole() - an integer, or null where it does not fit (a limit of UINT64_MAX is none).
  */
 json_t *result_json_whole(uint64_t value);
-/** result_json_text() - a string; where @text is not UTF-8 (a path, a text cut short), "?" for what
- * is not ASCII. */
-json_t *result_json_text(const char *text);
+
+/** result_at() - the value at a path of keys joined by dots; borrowed, NULL where there is none. */
+json_t *result_at(json_t *root, const char *path);
+/** result_window_skew_s(), result_hosts() - of a pooled result: between the first and the last rank's window; hosts. */
+double result_window_skew_s(const struct run_result *r);
+unsigned result_hosts(const struct run_result *r);

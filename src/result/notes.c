@@ -4,7 +4,7 @@
 
 /* A path that ends in "*" speaks of every field that begins so. */
 /* clang-format off */
-static const struct {
+static const struct note {
 	const char *path;
 	const char *note;
 } notes[] = {
@@ -79,19 +79,36 @@ static const struct {
 	 "Pairs of bucket and count: buckets 1 wide up to linear, then per_octave in every "
 	 "power of two."},
 };
+
+/* Of the result of several ranks. */
+static const struct note pooled_notes[] = {
+	{"window_s", "Of several ranks: the longest rank's window; it divides every rate."},
+	{"window_skew_s", "Between the first and the last rank's opening of the window, on rank 0's clock."},
+	{"ranks",
+	 "One line per rank; everything else is added up over them, histograms bucket by bucket, and \"mixed\" is a "
+	 "text that differs."},
+};
 /* clang-format on */
 
 static const char samples_note[] =
 	"This list, storage_latencies, generation_latencies, prefill_latencies and decode_latencies"
 	" are written with --raw-samples only.";
 
+static int add_notes(json_t *all, const struct note *v, size_t count)
+{
+	int rc = all ? 0 : -1;
+	for (size_t i = 0; i < count && rc == 0; i++)
+		rc = json_object_set_new(all, v[i].path, json_string(v[i].note));
+	return rc;
+}
+
 json_t *result_part_field_notes(const struct run_result *r, const struct scope *s)
 {
 	(void)s;
 	json_t *all = json_object();
-	int rc = all ? 0 : -1;
-	for (size_t i = 0; i < ARRAY_LEN(notes) && rc == 0; i++)
-		rc = json_object_set_new(all, notes[i].path, json_string(notes[i].note));
+	int rc = add_notes(all, notes, ARRAY_LEN(notes));
+	if (rc == 0 && r->pool)
+		rc = add_notes(all, pooled_notes, ARRAY_LEN(pooled_notes));
 	if (rc == 0 && !r->cfg->opt.raw_samples)
 		rc = json_object_set_new(all, "end_to_end_latencies", json_string(samples_note));
 	if (rc) {

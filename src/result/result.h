@@ -12,6 +12,7 @@
 #include <jansson.h>
 #include <stdio.h>
 
+#include "base/str.h"
 #include "metrics/run_result.h"
 
 /** Version of the result file's layout; its first part changes when a field changes its meaning. */
@@ -24,9 +25,22 @@
  */
 json_t *result_json(const struct run_result *r);
 
+/** result_json_text() - a string; where @text is not UTF-8 (a path, a text cut short), "?" for what is not ASCII. */
+json_t *result_json_text(const char *text);
+
+/** result_snapshot() - the few fields that are known while the run goes on, and "partial": true. Return: a new reference, NULL. */
+json_t *result_snapshot(const struct run_result *r);
+
+/**
+ * result_dump() - the result file's text
+ * @has_histograms: false leaves out their buckets, which are most of it
+ * Doubles are written with the shortest text that reads back as the same double.
+ * Return: 0 or -ENOMEM.
+ */
+int result_dump(const struct run_result *r, bool has_histograms, struct str *ret);
+
 /**
  * result_write() - write the result file, replacing an older one in one step
- * Doubles are written with the shortest text that reads back as the same double.
  * Return: 0, -ENOMEM, or what file_write_atomic() said; on failure @path is as it was.
  */
 int result_write(const struct run_result *r, const char *path);

@@ -222,6 +222,13 @@ static void header(struct str *out, const struct run_result *r)
 	    r->workers == 1 ? "" : "s");
 	row(out, "window", "%s s%s", num(window_s(r)).s,
 	    r->is_interrupted ? " - INTERRUPTED, the result is partial" : "");
+	if (r->pool) {
+		static const struct scope none;
+		json_t *list = result_part_ranks(r, &none);
+		row(out, "ranks", "%zu on %u host%s, with these users each; windows opened within %s s", json_array_size(list),
+		    result_hosts(r), result_hosts(r) == 1 ? "" : "s", num(result_window_skew_s(r)).s);
+		json_decref(list);
+	}
 	tiers_line(out, r);
 	io_line(out, r);
 }
@@ -426,6 +433,43 @@ static void qos_latency_section(struct str *out, const struct run_result *r)
 	}
 }
 
+/* A number of a rank's line, in @unit. */
+static struct num rank_num(json_t *rank, const char *key, double unit)
+{
+	json_t *value = json_object_get(rank, key);
+	return num(json_is_number(value) ? json_number_value(value) / unit : NAN);
+}
+
+static void ranks_section(struct str *out, const struct run_result *r)
+{
+	enum { RANKS_SHOWN = 16 };
+	static const struct scope none;
+	if (!r->pool)
+		return;
+	json_t *list = result_part_ranks(r, &none), *rank;
+	size_t n = json_array_size(list), i;
+	heading(out, "RANKS");
+	row(out, "", "%9s %9s %9s %10s %10s %10s %6s", "window s", "read", "write", "requests", "read P95",
+	    "write P95", "valid");
+	row(out, "", "%9s %9s %9s %10s %10s %10s", "", "GB/s", "GB/s", "", "device ms", "device ms");
+	json_array_foreach(list, i, rank) {
+		char label[64];
+		if (i == RANKS_SHOWN)
+			break;
+		snprintf(label, sizeof(label), "%zu %.20s", i, json_string_value(json_object_get(rank, "host")));
+		row(out, label, "%9s %9s %9s %10lld %10s %10s %6s", rank_num(rank, "window_s", 1).s,
+		    rank_num(rank, "storage_read_bytes_per_s", 1e9).s,
+		    rank_num(rank, "storage_write_bytes_per_s", 1e9).s,
+		    (long long)json_integer_value(json_object_get(rank, "requests_completed")),
+		    rank_num(rank, "storage_read_device_p95_ms", 1).s,
+		    rank_num(rank, "storage_write_device_p95_ms", 1).s,
+		    json_is_true(json_object_get(rank, "valid")) ? "yes" : "NO");
+	}
+	if (n > RANKS_SHOWN)
+		row(out, "", "and %zu more, in the result file", n - RANKS_SHOWN);
+	json_decref(list);
+}
+
 static void cost_section(struct str *out, const struct run_result *r)
 {
 	if (r->is_virtual)
@@ -445,6 +489,7 @@ int result_text(const struct run_result *r, FILE *out)
 	device_section(&text, r);
 	request_section(&text, r);
 	trust_section(&text, r);
+	ranks_section(&text, r);
 	emit(&text, "%s", "");
 	rule(&text, '-');
 	overall_section(&text, r);

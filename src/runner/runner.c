@@ -243,6 +243,12 @@ void runner_progress(struct runner *r, struct runner_progress *ret)
 	}
 }
 
+const char *runner_io_engine(const struct runner *r)
+{
+	const struct io *io = r->workers[0].io;
+	return io ? io_name(io) : "";
+}
+
 int runner_collect(struct runner *r, struct metrics *ret, struct runner_outcome *outcome)
 {
 	uint64_t end = atomic_load(&r->stop_ns);
@@ -263,7 +269,7 @@ int runner_collect(struct runner *r, struct metrics *ret, struct runner_outcome 
 		.window_ns = window,
 		.in_service_max = r->setup.in_service_max,
 		.is_interrupted = atomic_load(&r->is_interrupted),
-		.io_engine = io ? io_name(io) : "",
+		.io_engine = runner_io_engine(r),
 		.has_registered_buffers = io && io_has_registered_buffers(io),
 		.worker_cpu_share_max = has_cpu ? (double)busiest / (double)window : 0.0,
 		.worker_wait_share_max = has_cpu ? (double)starved / (double)window : 0.0,

@@ -115,6 +115,9 @@ struct runner_outcome {
  */
 int runner_collect(struct runner *r, struct metrics *ret, struct runner_outcome *outcome);
 
+/** runner_io_engine() - "uring", "threads", or "" when no tier uses one. After runner_new(). */
+const char *runner_io_engine(const struct runner *r);
+
 /** runner_free() - joins the workers (stopping them if needed) and closes their queues. NULL and half-built are fine. */
 void runner_free(struct runner *r);
 

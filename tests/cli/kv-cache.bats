@@ -97,6 +97,7 @@ bad_values() {
 		--verify all off, stamp, full
 		--workers -1 0..256
 		--workers 257 0..256
+		--rank-timeout 0 1..86400
 		--log-level loud DEBUG, INFO, WARNING, ERROR, CRITICAL
 	END
 }
@@ -115,7 +116,7 @@ bad_values() {
 	expect 0 "$KV" --help
 	# The options that take any text, and the flags.
 	local free=" --model --config --trace --cache-dir --output --disable-multi-turn --disable-prefix-caching --simulate --cleanup
-		--raw-samples --quiet --prefill-only --decode-only --precondition --fault-plan "
+		--raw-samples --quiet --frames --prefill-only --decode-only --precondition --fault-plan "
 	for option in $(grep -oE '^  (-[a-z]+, )?--[a-z-]+' "$OUT" | grep -oE -- '--[a-z-]+'); do
 		[[ $free =~ [[:space:]]$option[[:space:]] ]] || bad_values | grep -q -- "^$option " || {
 			echo "$option is in neither list"

@@ -219,12 +219,82 @@ static void test_error_threads(void **state)
 	assert_true(log.v[0].count == 20000 && log.v[1].count == 20000);
 }
 
+/* What @seed records: every kind of member, samples over many octaves, some histograms empty. */
+static struct metrics *recorded(uint64_t seed, int samples)
+{
+	struct metrics *m = metrics_new();
+	assert_non_null(m);
+	for (int i = 0; i < samples; i++) {
+		seed = seed * UINT64_C(6364136223846793005) + UINT64_C(1442695040888963407);
+		hist_record(&m->hist[(seed >> 33) % (METRIC_HIST_COUNT - 3)], seed >> 33 >> (seed >> 59));
+		m->count[(seed >> 20) % METRIC_COUNTER_COUNT] += seed >> 50;
+		m->oldest_age_ns[(seed >> 40) % QOS_COUNT] = seed >> 12;
+	}
+	hist_record(&m->hist[METRIC_HIST_COUNT - 1], UINT64_C(1) << 60); /* beyond the last bucket */
+	m->raw_dropped = seed >> 60;
+	return m;
+}
+
+/* Ranks added up as plain numbers are, to the bit, one process that merged the same workers. */
+static void test_pack_is_merge(void **state)
+{
+	(void)state;
+	enum { RANKS = 5 };
+	struct metrics *rank[RANKS], *merged = metrics_new(), *pooled = metrics_new();
+	uint64_t touched[METRIC_BLOCK_WORDS] = {0}, maxima[METRIC_MAXIMA] = {0};
+	for (int r = 0; r < RANKS; r++) {
+		uint64_t own[METRIC_BLOCK_WORDS];
+		rank[r] = recorded((uint64_t)r + 1, r == 3 ? 0 : 2000);
+		assert_int_equal(metrics_merge(merged, rank[r]), 0);
+		metrics_touched(rank[r], own);
+		for (int i = 0; i < METRIC_BLOCK_WORDS; i++)
+			touched[i] |= own[i];
+	}
+	size_t n = metrics_sums_count(touched);
+	assert_true(n < sizeof(struct metrics) / sizeof(uint64_t));
+	uint64_t *sums = calloc(n, sizeof(*sums)), *own = calloc(n, sizeof(*own));
+	for (int r = 0; r < RANKS; r++) {
+		uint64_t own_maxima[METRIC_MAXIMA];
+		metrics_pack(rank[r], touched, own, own_maxima);
+		for (size_t i = 0; i < n; i++)
+			sums[i] += own[i];
+		for (int i = 0; i < METRIC_MAXIMA; i++)
+			maxima[i] = maxima[i] > own_maxima[i] ? maxima[i] : own_maxima[i];
+		metrics_free(rank[r]);
+	}
+	metrics_unpack(pooled, touched, sums, maxima);
+	assert_memory_equal(pooled, merged, sizeof(*merged));
+	free(sums);
+	free(own);
+	metrics_free(merged);
+	metrics_free(pooled);
+}
+
+/* Packing changes nothing, and an empty set of measurements comes back empty. */
+static void test_pack_empty(void **state)
+{
+	(void)state;
+	struct metrics *empty = metrics_new(), *back = metrics_new();
+	uint64_t touched[METRIC_BLOCK_WORDS], maxima[METRIC_MAXIMA];
+	metrics_touched(empty, touched);
+	size_t n = metrics_sums_count(touched);
+	uint64_t *sums = calloc(n, sizeof(*sums));
+	metrics_pack(empty, touched, sums, maxima);
+	metrics_unpack(back, touched, sums, maxima);
+	assert_memory_equal(back, empty, sizeof(*empty));
+	free(sums);
+	metrics_free(empty);
+	metrics_free(back);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_names_known),
 		cmocka_unit_test(test_names_unique),
 		cmocka_unit_test(test_merge),
+		cmocka_unit_test(test_pack_is_merge),
+		cmocka_unit_test(test_pack_empty),
 		cmocka_unit_test(test_samples_grow),
 		cmocka_unit_test(test_untouched_costs_nothing),
 		cmocka_unit_test(test_error_classes),
