@@ -70,6 +70,7 @@ struct config_options {
 	bool cleanup;
 	bool raw_samples;
 	bool frames;
+	double host_series_interval_s;
 	int64_t rank_timeout_s;
 	bool quiet;
 	int64_t warmup_s;

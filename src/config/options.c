@@ -115,6 +115,8 @@ static const struct opt table[] = {
 	 .help = "write every single latency into the result file"},
 	{"--frames", NULL, OPT_FLAG, FIELD(frames),
 	 .help = "frames of results on standard output, for a controller, in place of the summary and files"},
+	{"--host-series-interval", NULL, OPT_REAL, FIELD(host_series_interval_s), RANGE(0, 86400), .def = "0",
+	 .meta = "SECONDS", .help = "with --frames: sample the counters of each host this often; 0: never"},
 	{"--rank-timeout", NULL, OPT_INT, FIELD(rank_timeout_s), RANGE(1, 86400), .def = "60", .meta = "SECONDS",
 	 .help = "of several ranks: how much later than expected one may come before it is taken for dead"},
 	{"--quiet", NULL, OPT_FLAG, FIELD(quiet), .help = "no progress and no summary on the terminal"},

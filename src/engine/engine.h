@@ -6,7 +6,7 @@
  * Must not know: result directories, launchers, history (that is mlpstorage).
  *
  * main.c     command line           storage.c  the cache directory: checks, lock, direct I/O
- * ranks.c    agreement, progress    ranks_pool.c  one result of many ranks
+ * ranks.c    agreement, progress    ranks_pool.c  one result of many ranks    ranks_host.c  facts and samples of each host
  * setup.c    everything a run needs watch.c    progress, signals, samples at the window's two ends
  * report.c   verdicts and result    trace_info.c  kv-cache trace-info
  */
@@ -77,6 +77,7 @@ struct ranks {
 	uint64_t start_ns;	  /* all left for the window */
 	int64_t clock_offset_ns;  /* of this host's clock over rank 0's */
 	uint64_t next_progress_ns, next_snapshot_ns;
+	uint64_t next_sample_ns;  /* of this host's counters; UINT64_MAX: another rank of the host takes them */
 	struct metrics *live;	  /* counters that can be read while workers work; NULL: nobody is told */
 	struct ranks_heard {
 		struct runner_progress p;

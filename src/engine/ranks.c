@@ -346,6 +346,8 @@ int ranks_ready(struct engine *e)
 	int rc = comm_gather(e->comm, text ? text : "", text ? strlen(text) : 0, take_ready, &all, ranks_deadline(e, 0), &err);
 	if (!rc)
 		rc = tell_differences(&all);
+	if (!rc)
+		rc = ranks_tell_hosts(e, &err);
 	for (size_t i = 0; i < ARRAY_LEN(compared); i++)
 		json_decref(all.seen[i]);
 	return rc ? ranks_fail(e, rc, &err) : EXIT_OK;
@@ -457,6 +459,8 @@ static void hear(struct engine *e)
 	}
 	while (comm_fetch(e->comm, COMM_MAIL_SNAPSHOT, &rank, &text))
 		ranks_emit(e, FRAME_SNAPSHOT, rank, text.s, text.len);
+	while (comm_fetch(e->comm, COMM_MAIL_SERIES, &rank, &text))
+		ranks_emit(e, FRAME_SERIES, rank, text.s, text.len);
 }
 
 static bool is_due(uint64_t *next_ns, uint64_t every_ns)
@@ -478,6 +482,7 @@ bool ranks_tick(struct engine *e, enum ranks_phase phase, const struct runner_pr
 		(void)comm_post(e->comm, COMM_MAIL_PROGRESS, p, sizeof(*p));
 	if (phase == RANKS_RUN && e->cfg->opt.frames && is_due(&ranks->next_snapshot_ns, SNAPSHOT_NS))
 		post_snapshot(e, p);
+	ranks_sample_host(e);
 	if (!comm_rank(e->comm))
 		hear(e);
 	if (is_second && !comm_rank(e->comm))

@@ -61,6 +61,13 @@ void ranks_pooled_release(struct ranks_pooled *p);
  */
 int ranks_pool(struct engine *e, const struct watch *watch, struct run_result *r, struct ranks_pooled *keep);
 
+/* ranks_host.c */
+
+/** ranks_tell_hosts() - meeting: with --frames one rank of each host tells the controller what the machine is. */
+int ranks_tell_hosts(struct engine *e, struct error *err);
+/** ranks_sample_host() - while work goes on: a sample of this host's counters to rank 0, where one is due. */
+void ranks_sample_host(struct engine *e);
+
 /** ranks_fail() - a meeting failed: rank 0 says why. Return: exit code. */
 int ranks_fail(struct engine *e, int rc, const struct error *err);
 /** ranks_deadline() - now, --rank-timeout and @patience_ns. */

@@ -98,6 +98,8 @@ bad_values() {
 		--workers -1 0..256
 		--workers 257 0..256
 		--rank-timeout 0 1..86400
+		--host-series-interval -1 0..86400
+		--host-series-interval 1e6 0..86400
 		--log-level loud DEBUG, INFO, WARNING, ERROR, CRITICAL
 	END
 }
@@ -703,4 +705,23 @@ json.load(open(sys.argv[1]), parse_constant=no)'
 	expect 1 "$KV" trace-info bad.jsonl
 	grep -qE '^unusable rows +1$' "$OUT"
 	has "$ERR" "1 row cannot be used, first: bad.jsonl:2: "
+}
+
+# --- what a controller hears of the machine
+
+@test "--frames: the host tells what it is at both ends of the run, and its counters at an interval" {
+	expect 0 "$KV" --model tiny-1b --num-users 5 --generation-mode none --cpu-mem-gb 0 --storage-backend null --duration 1 \
+		--frames --host-series-interval 0.1
+	[ "$(grep -ac 'MLPS1 host 0 ' "$OUT")" -eq 2 ]
+	[ "$(grep -ac 'MLPS1 series 0 ' "$OUT")" -ge 3 ]
+	grep -a '"collection_timestamp"' "$OUT" | grep -a '"mounts"' >"$T/hosts"
+	jq -es --arg h "$(uname -n)" 'length == 2 and all(.hostname == $h and .memory.total > 0 and .cpu.num_cores >= 1)' "$T/hosts"
+	grep -a '^{"timestamp"' "$OUT" >"$T/samples"
+	jq -es 'length >= 3 and all(.loadavg.load_1min >= 0 and (.vmstat | length) > 10)' "$T/samples"
+}
+
+@test "--frames without an interval: no samples" {
+	expect 0 "$KV" --model tiny-1b --num-users 5 --generation-mode none --cpu-mem-gb 0 --storage-backend null --duration 1 --frames
+	[ "$(grep -ac 'MLPS1 host 0 ' "$OUT")" -eq 2 ]
+	[ "$(grep -ac 'MLPS1 series' "$OUT")" -eq 0 ]
 }
