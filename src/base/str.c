@@ -151,6 +151,37 @@ int strlist_add_split(struct strlist *l, const char *text, const char *separator
 	return 0;
 }
 
+/* One word of a shell's command line from @at on. Return: where it ends, NULL: a quote is not closed. */
+static const char *shell_word(const char *at, struct str *word)
+{
+	char quote = '\0';
+	for (; *at && (quote || !strchr(" \t\n", *at)); at++) {
+		if (*at == quote)
+			quote = '\0';
+		else if (!quote && (*at == '\'' || *at == '"'))
+			quote = *at;
+		else if (*at == '\\' && at[1] && (!quote || (quote == '"' && strchr("\"\\$`", at[1]))))
+			str_add_mem(word, ++at, 1);
+		else
+			str_add_mem(word, at, 1);
+	}
+	return quote ? NULL : at;
+}
+
+int strlist_add_shell(struct strlist *l, const char *text)
+{
+	for (const char *p = text + strspn(text, " \t\n"); *p; p += strspn(p, " \t\n")) {
+		CLEANUP_STR struct str word = {0};
+		p = shell_word(p, &word);
+		if (!p)
+			return -EINVAL;
+		int rc = word.rc ? word.rc : strlist_add(l, str_text(&word));
+		if (rc)
+			return rc;
+	}
+	return 0;
+}
+
 bool strlist_has(const struct strlist *l, const char *text)
 {
 	for (size_t i = 0; i < l->count; i++)

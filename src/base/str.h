@@ -49,6 +49,11 @@ int strlist_add(struct strlist *l, const char *text);
 int strlist_addf(struct strlist *l, const char *fmt, ...) ATTR_PRINTF(2, 3);
 /** strlist_add_split() - append the pieces of @text between any bytes of @separators, empty ones dropped. */
 int strlist_add_split(struct strlist *l, const char *text, const char *separators);
+/**
+ * strlist_add_shell() - append the words that a POSIX shell would make of @text: blanks separate, quotes and
+ * backslashes protect, nothing is expanded. Return: 0, -EINVAL (a quote is not closed), -ENOMEM.
+ */
+int strlist_add_shell(struct strlist *l, const char *text);
 bool strlist_has(const struct strlist *l, const char *text);
 /** strlist_copy() - replace @to by a copy of @from. */
 int strlist_copy(struct strlist *to, const struct strlist *from);

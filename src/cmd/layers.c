@@ -94,7 +94,8 @@ static int set_from_node(const struct layer *layer, const struct opt_group *grou
 	if (yaml_kind(value) == YAML_SCALAR)
 		return opt_set_text(group, index, yaml_text(value), layer->source, where,
 				    layer->problems);
-	if (yaml_kind(value) != YAML_SEQUENCE || (opt->type != OPT_LIST && opt->type != OPT_WORDS))
+	if (yaml_kind(value) != YAML_SEQUENCE || (opt->type != OPT_LIST && opt->type != OPT_WORDS &&
+						opt->type != OPT_ARGS))
 		return problems_add(layer->problems, ERR_CONFIG_INVALID,
 				    "%s%s: a single value is expected", where, opt->name);
 	int rc = 0;

@@ -18,7 +18,7 @@ static void *field_of(const struct opt_group *group, size_t index)
 
 static bool is_list(const struct opt *opt)
 {
-	return opt->type == OPT_LIST || opt->type == OPT_WORDS;
+	return opt->type == OPT_LIST || opt->type == OPT_WORDS || opt->type == OPT_ARGS;
 }
 
 /* Words like "-nu" and "--duration" are options; "-5", "-.5" and "-" may be values. */
@@ -71,6 +71,8 @@ static const char *kind_text(const struct opt *opt)
 		return "one of its choices";
 	case OPT_FLAG:
 		return "true or false";
+	case OPT_ARGS:
+		return "words with closed quotes";
 	default:
 		return opt->meta ? opt->meta : "a text";
 	}
@@ -113,6 +115,17 @@ static int parse_choice(const struct opt *opt, const char *text, int *ret)
 	return -EINVAL;
 }
 
+/* At least one word, every quote closed. */
+static int check_args(const char *text)
+{
+	struct strlist words = {0};
+	int rc = strlist_add_shell(&words, text);
+	if (!rc && !words.count)
+		rc = -EINVAL;
+	strlist_release(&words);
+	return rc;
+}
+
 /* Return: 0; -EINVAL not of the type; -ERANGE outside min..max. */
 static int parse_value(const struct opt *opt, const char *text, union opt_value *ret)
 {
@@ -135,6 +148,8 @@ static int parse_value(const struct opt *opt, const char *text, union opt_value 
 		break;
 	case OPT_CHOICE:
 		return parse_choice(opt, text, &ret->choice);
+	case OPT_ARGS:
+		return check_args(text);
 	case OPT_TEXT:
 	case OPT_LIST:
 	case OPT_WORDS:
@@ -179,6 +194,8 @@ static int store_value(const struct opt *opt, void *field, const char *text, uni
 		return strlist_add(field, text);
 	case OPT_WORDS:
 		return strlist_add_split(field, text, " ,\t");
+	case OPT_ARGS:
+		return strlist_add_shell(field, text);
 	}
 	return 0;
 }
@@ -247,6 +264,7 @@ static void clear_field(const struct opt *opt, void *field)
 		[OPT_REAL] = sizeof(double),         [OPT_SIZE] = sizeof(uint64_t),
 		[OPT_TEXT] = sizeof(char *),         [OPT_CHOICE] = sizeof(int),
 		[OPT_LIST] = sizeof(struct strlist), [OPT_WORDS] = sizeof(struct strlist),
+		[OPT_ARGS] = sizeof(struct strlist),
 	};
 	memset(field, 0, sizes[opt->type]);
 }
@@ -369,6 +387,30 @@ static int take_words(struct cursor *c, const struct opt_group *group, size_t in
 	return 0;
 }
 
+static bool is_our_option(const struct cursor *c, const char *word)
+{
+	const struct opt_group *group;
+	size_t index;
+	return find_len(c->set, word, strcspn(word, "="), &group, &index);
+}
+
+/* Words of another program: only an option of ours ends them. A single one is a quoted line. */
+static int take_args(struct cursor *c, const struct opt_group *group, size_t index)
+{
+	int first = c->at;
+	while (c->at < c->argc && !is_our_option(c, c->argv[c->at]))
+		c->at++;
+	if (c->at == first)
+		return missing_value(c, &group->opts[index]);
+	if (c->at == first + 1)
+		return opt_set_text(group, index, c->argv[first], OPT_FROM_TYPED, "", c->problems);
+	begin_source(group, index, OPT_FROM_TYPED);
+	int rc = 0;
+	for (int i = first; !rc && i < c->at; i++)
+		rc = strlist_add(field_of(group, index), c->argv[i]);
+	return rc;
+}
+
 static int take_flag(const struct cursor *c, const struct opt_group *group, size_t index,
 		     const char *value)
 {
@@ -391,6 +433,8 @@ static int take_option(struct cursor *c, const struct opt_group *group, size_t i
 		return take_flag(c, group, index, value);
 	if (!value && opt->type == OPT_WORDS)
 		return take_words(c, group, index);
+	if (!value && opt->type == OPT_ARGS)
+		return take_args(c, group, index);
 	if (!value) {
 		if (c->at == c->argc || looks_like_option(c->argv[c->at]))
 			return missing_value(c, opt);
@@ -453,6 +497,15 @@ static void list_text(const struct strlist *list, struct str *ret)
 		str_addf(ret, "%s%s", i ? " " : "", list->v[i]);
 }
 
+/* As strlist_add_shell() reads it back. */
+static void args_text(const struct strlist *list, struct str *ret)
+{
+	for (size_t i = 0; i < list->count; i++) {
+		str_add(ret, i ? " " : "");
+		str_add_quoted(ret, list->v[i]);
+	}
+}
+
 bool opt_text(const struct opt_group *group, size_t index, struct str *ret)
 {
 	const struct opt *opt = &group->opts[index];
@@ -482,6 +535,9 @@ bool opt_text(const struct opt_group *group, size_t index, struct str *ret)
 	case OPT_LIST:
 	case OPT_WORDS:
 		list_text(field, ret);
+		break;
+	case OPT_ARGS:
+		args_text(field, ret);
 		break;
 	}
 	return true;
@@ -544,6 +600,8 @@ int opt_to_argv(const struct opt_group *group, size_t index, struct strlist *arg
 	CLEANUP_STR struct str value = {0};
 	if (!opt_text(group, index, &value))
 		return 0;
+	if (opt->type == OPT_ARGS)
+		return value.rc ? value.rc : strlist_addf(argv, "%s=%s", opt->name, str_text(&value));
 	return value.rc ? value.rc : add_pair(argv, opt->name, str_text(&value));
 }
 

@@ -29,6 +29,8 @@ enum opt_type {
 	OPT_CHOICE, /* int: index into choices[] */
 	OPT_LIST,   /* struct strlist: one word per option, repeatable */
 	OPT_WORDS,  /* struct strlist: words up to the next option, or one --name=VALUE split at blanks and commas */
+	OPT_ARGS,   /* struct strlist: another program's words, dashes and all, up to the next option of ours;
+		       a single word (and what stands behind '=') is split as a shell would; repeatable */
 };
 
 /** One option. Tables are static const arrays. */

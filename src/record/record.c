@@ -299,6 +299,7 @@ json_t *record_option_value(const struct opt_group *group, size_t index)
 		return json_string(opt->choices[*(const int *)field]);
 	case OPT_LIST:
 	case OPT_WORDS:
+	case OPT_ARGS:
 		return words_value(field);
 	}
 	return NULL;

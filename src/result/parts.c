@@ -156,6 +156,7 @@ static json_t *option_value(const struct opt_group *group, size_t index)
 		return json_string(opt->choices[*(const int *)at]);
 	case OPT_LIST:
 	case OPT_WORDS:
+	case OPT_ARGS:
 		return text_list(at);
 	}
 	return NULL;

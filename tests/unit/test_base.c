@@ -40,6 +40,22 @@ static void numbers_take_the_whole_text(void **state)
 	assert_int_equal(parse_double("1e999", &d), -ERANGE);
 }
 
+static void words_as_a_shell_splits_them(void **state)
+{
+	(void)state;
+	struct strlist l = {0};
+	assert_int_equal(strlist_add_shell(&l, " a  'b c'\"d\"\\ e\t\"\\$ \\x\" ''\n--f=\"g h\" "), 0);
+	static const char *const expected[] = {"a", "b cd e", "$ \\x", "", "--f=g h"};
+	assert_int_equal(l.count, ARRAY_LEN(expected));
+	for (size_t i = 0; i < ARRAY_LEN(expected); i++)
+		assert_string_equal(l.v[i], expected[i]);
+	assert_int_equal(strlist_add_shell(&l, "a 'b"), -EINVAL);
+	assert_int_equal(strlist_add_shell(&l, "\"b"), -EINVAL);
+	strlist_release(&l);
+	assert_int_equal(strlist_add_shell(&l, "  "), 0);
+	assert_int_equal(l.count, 0);
+}
+
 static void sizes_have_binary_units(void **state)
 {
 	(void)state;
@@ -226,6 +242,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(numbers_take_the_whole_text),
+		cmocka_unit_test(words_as_a_shell_splits_them),
 		cmocka_unit_test(sizes_have_binary_units),
 		cmocka_unit_test(doubles_read_back),
 		cmocka_unit_test(quoting_survives_a_shell),

@@ -23,6 +23,7 @@ struct values {
 	int choice;
 	struct strlist list;
 	struct strlist words;
+	struct strlist args;
 };
 
 static const char *const colours[] = {"red", "green", "blue", NULL};
@@ -40,6 +41,7 @@ static const struct opt rows[] = {
 	{"--choice", NULL, OPT_CHOICE, V(choice), .choices = colours, .def = "green"},
 	{"--list", NULL, OPT_LIST, V(list)},
 	{"--words", "-w", OPT_WORDS, V(words), .def = "127.0.0.1"},
+	{"--args", NULL, OPT_ARGS, V(args)},
 	{"--secret", NULL, OPT_FLAG, V(flag), .flags = OPT_F_HIDDEN},
 };
 
@@ -153,6 +155,44 @@ static void test_words_in_one(void **state)
 	assert_int_equal(f->problems.count, 0);
 	assert_int_equal(f->v.words.count, 4);
 	assert_string_equal(f->v.words.v[3], "d");
+}
+
+/* Another program's options: dashes included, up to one of ours. */
+static void test_args_end_at_an_option_of_ours(void **state)
+{
+	struct fixture *f = *state;
+	parse(f, "--args|--mca|btl|tcp,self|-x|A=b c|-nu|7|--args|-v|--args=--one 'two words'");
+	assert_int_equal(f->problems.count, 0);
+	assert_int_equal(f->v.whole, 7);
+	static const char *const expected[] = {"--mca", "btl", "tcp,self", "-x", "A=b c", "-v", "--one", "two words"};
+	assert_int_equal(f->v.args.count, ARRAY_LEN(expected));
+	for (size_t i = 0; i < ARRAY_LEN(expected); i++)
+		assert_string_equal(f->v.args.v[i], expected[i]);
+}
+
+/* A single word is a line in quotes. */
+static void test_args_in_one_word(void **state)
+{
+	struct fixture *f = *state;
+	parse(f, "--args|--mca pml \"ob 1\" \\'|--flag");
+	assert_int_equal(f->problems.count, 0);
+	assert_true(f->v.flag);
+	assert_int_equal(f->v.args.count, 4);
+	assert_string_equal(f->v.args.v[2], "ob 1");
+	assert_string_equal(f->v.args.v[3], "'");
+}
+
+static void test_args_violations(void **state)
+{
+	struct fixture *f = *state;
+	parse(f, "--args|-nu|7|--args=|--args|a 'b|--args");
+	assert_problem(f, 0, "--args: value missing, expected words with closed quotes"
+			     " (\"-nu\" is read as an option; write --args=-nu if it is the value)");
+	assert_problem(f, 1, "--args: value is empty, expected words with closed quotes");
+	assert_problem(f, 2, "--args: \"a 'b\" is not words with closed quotes, expected words with closed quotes");
+	assert_problem(f, 3, "--args: value missing, expected words with closed quotes");
+	assert_int_equal(f->problems.count, 4);
+	assert_int_equal(f->v.args.count, 0);
 }
 
 static void test_every_violation_at_once(void **state)
@@ -280,7 +320,7 @@ static void test_argv_round_trip(void **state)
 	struct strlist argv = {0};
 	parse(f,
 	      "--flag|-nu|7|--seed|3|--real|-2.5|--size|4096|--text=-x|--choice|red|--list=--a|--list|b|"
-	      "--words|h1|h2|--words=-x|--words|h3");
+	      "--words|h1|h2|--words=-x|--words|h3|--args|-x|A=b 'c|--y");
 	assert_int_equal(f->problems.count, 0);
 	for (size_t i = 0; i < ROWS; i++)
 		assert_int_equal(opt_to_argv(&f->group, i, &argv), 0);
@@ -298,6 +338,7 @@ static void test_argv_round_trip(void **state)
 		assert_string_equal(str_text(&a), str_text(&b));
 	}
 	assert_int_equal(again.words.count, 4);
+	assert_int_equal(again.args.count, 3);
 	assert_null(again.path);
 	opt_release(&set);
 	strlist_release(&argv);
@@ -378,6 +419,9 @@ int main(void)
 		TEST(test_negative_number_is_a_value),
 		TEST(test_last_wins_and_lists_grow),
 		TEST(test_words_in_one),
+		TEST(test_args_end_at_an_option_of_ours),
+		TEST(test_args_in_one_word),
+		TEST(test_args_violations),
 		TEST(test_every_violation_at_once),
 		TEST(test_empty_value),
 		TEST(test_long_names_are_not_abbreviated),
