@@ -9,15 +9,18 @@
 #include "base/file.h"
 
 static const char engine_name[] = "kv-cache";
+static const char starter_name[] = "mlpstorage-rank";
 
 /* Places relative to the directory of the running program. */
 static const struct {
-	const char *path;
+	const char *dir;
 	const char *origin;
-} engine_places[] = {
-	{"kv-cache", "beside mlpstorage"},
-	{"../engine/kv-cache", "build tree"},
-	{"src/engine/kv-cache", "build tree"},
+} places[] = {
+	{".", "beside mlpstorage"},
+	{"../engine", "build tree"},
+	{"../comm", "build tree"},
+	{"src/engine", "build tree"},
+	{"src/comm", "build tree"},
 };
 
 static bool has_suffix(const char *s, const char *suffix)
@@ -83,7 +86,7 @@ static int find_given(const char *given, struct launch_program *ret, struct erro
 	return rc;
 }
 
-/* Return: 0; -ENOENT not below @dir; -ENOMEM. */
+/* Return: 0; -ENOENT not in @dir; -ENOMEM. */
 static int find_in(const char *dir, const char *name, const char *origin,
 		   struct launch_program *ret)
 {
@@ -95,14 +98,24 @@ static int find_in(const char *dir, const char *name, const char *origin,
 	return fill_program(path_resolve(joined), origin, ret);
 }
 
-static int find_in_search(const char *search, struct launch_program *ret)
+static int find_beside(const char *self_dir, const char *name, struct launch_program *ret)
+{
+	int rc = -ENOENT;
+	for (size_t i = 0; rc == -ENOENT && i < ARRAY_LEN(places); i++) {
+		CLEANUP_FREE char *dir = path_join(self_dir, places[i].dir);
+		rc = dir ? find_in(dir, name, places[i].origin, ret) : -ENOMEM;
+	}
+	return rc;
+}
+
+static int find_in_search(const char *search, const char *name, struct launch_program *ret)
 {
 	struct strlist dirs = {0};
 	int rc = strlist_add_split(&dirs, search ? search : "", ":");
 	if (!rc)
 		rc = -ENOENT;
 	for (size_t i = 0; rc == -ENOENT && i < dirs.count; i++)
-		rc = find_in(dirs.v[i], engine_name, "PATH", ret);
+		rc = find_in(dirs.v[i], name, "PATH", ret);
 	strlist_release(&dirs);
 	return rc;
 }
@@ -112,11 +125,9 @@ int launch_find_engine(const char *given, const char *self_dir, const char *sear
 {
 	if (given)
 		return find_given(given, ret, err);
-	int rc = -ENOENT;
-	for (size_t i = 0; self_dir && rc == -ENOENT && i < ARRAY_LEN(engine_places); i++)
-		rc = find_in(self_dir, engine_places[i].path, engine_places[i].origin, ret);
+	int rc = self_dir ? find_beside(self_dir, engine_name, ret) : -ENOENT;
 	if (rc == -ENOENT)
-		rc = find_in_search(search, ret);
+		rc = find_in_search(search, engine_name, ret);
 	if (rc == -ENOENT) {
 		error_set(err, rc, ERR_FS_NOT_FOUND, "the engine kv-cache was not found %s%s%s",
 			  self_dir ? "in " : "", self_dir ? self_dir : "",
@@ -124,6 +135,55 @@ int launch_find_engine(const char *given, const char *self_dir, const char *sear
 		error_hint(err, "install it beside mlpstorage, or name it with --kvcache-bin-path");
 	}
 	return rc;
+}
+
+/* Our own engine has a second build that knows MPI: the program of the same name with "-mpi". */
+static int find_mpi_sibling(const struct launch_program *engine, struct launch_program *ret,
+			    struct error *err)
+{
+	CLEANUP_STR struct str path = {0};
+	str_addf(&path, "%s-mpi", engine->path);
+	if (path.rc)
+		return path.rc;
+	int rc = check_program(str_text(&path));
+	if (rc) {
+		error_set(err, rc, ERR_RUN_DEPENDENCY, "%s, the engine for several ranks, is %s", str_text(&path),
+			  rc == -ENOENT ? "not there" : "not executable");
+		error_hint(err, "build mlpstorage where an MPI is installed (openmpi or mpich), or leave --hosts out for "
+				"a run on this machine alone");
+		return rc;
+	}
+	rc = fill_program(str_take(&path), engine->origin, ret);
+	ret->is_ours = !rc;
+	return rc;
+}
+
+/* Behind the starter's words come the engine's. */
+static int find_starter(const struct launch_program *engine, const char *self_dir, const char *search,
+			struct launch_program *ret, struct error *err)
+{
+	struct launch_program starter = {0};
+	int rc = self_dir ? find_beside(self_dir, starter_name, &starter) : -ENOENT;
+	if (rc == -ENOENT)
+		rc = find_in_search(search, starter_name, &starter);
+	if (rc == -ENOENT) {
+		error_set(err, rc, ERR_RUN_DEPENDENCY,
+			  "%s, which starts a rank of an engine that is not ours, was not found", starter_name);
+		error_hint(err, "install it beside mlpstorage");
+	}
+	if (rc)
+		return rc;
+	launch_program_release(ret);
+	*ret = starter;
+	ret->origin = engine->origin;
+	return 0;
+}
+
+int launch_find_rank_engine(const struct launch_program *engine, const char *self_dir,
+			    const char *search, struct launch_program *ret, struct error *err)
+{
+	return engine->is_ours ? find_mpi_sibling(engine, ret, err)
+			       : find_starter(engine, self_dir, search, ret, err);
 }
 
 void launch_program_release(struct launch_program *p)

@@ -37,6 +37,14 @@ struct launch_program {
  */
 int launch_find_engine(const char *given, const char *self_dir, const char *search,
 		       struct launch_program *ret, struct error *err);
+/**
+ * launch_find_rank_engine() - what a launcher starts for each rank of @engine
+ * For our own engine the sibling that is built with MPI ("kv-cache" -> "kv-cache-mpi"), found beside it; for
+ * another one mlpstorage-rank, behind whose words @engine's are to stand.
+ * Return: 0; -ENOENT/-EACCES with ERR_RUN_DEPENDENCY; -ENOMEM. @ret must be zeroed.
+ */
+int launch_find_rank_engine(const struct launch_program *engine, const char *self_dir,
+			    const char *search, struct launch_program *ret, struct error *err);
 void launch_program_release(struct launch_program *p);
 
 /** launch_self_dir() - directory of the running program's file (free()); NULL when the kernel does
