@@ -14,6 +14,8 @@
 #include "base/err.h"
 #include "config/config.h"
 #include "config/opt.h"
+#include "launch/job.h"
+#include "launch/launch.h"
 #include "record/record.h"
 
 enum cmd_color { CMD_COLOR_AUTO, CMD_COLOR_ALWAYS, CMD_COLOR_NEVER };
@@ -49,6 +51,31 @@ struct cmd_cluster {
 	int64_t samples_max; /* of each host */
 };
 
+/** Options of a run on several hosts. Choices are indexes into the names of their rows. */
+struct cmd_distributed {
+	struct strlist hosts;
+	int exec_type; /* enum cmd_exec */
+	int64_t num_processes, npernode; /* 0: not given */
+	int64_t stop_timeout_s;
+	int mpi_bin;
+	int mpi_btl; /* enum launch_btl */
+	bool oversubscribe;
+	bool allow_run_as_root;
+	struct strlist mpi_params;
+};
+
+enum cmd_exec { CMD_EXEC_MPI, CMD_EXEC_LOCAL, CMD_EXEC_DOCKER };
+
+/** What the options of distribution come to. See distributed.c. */
+struct cmd_job {
+	bool is_distributed; /* a launcher starts the ranks; else all but @hosts is empty */
+	struct launch_hosts hosts;
+	struct launch_layout layout;
+	const char *launcher;
+	enum launch_mpi mpi;
+	struct launch_program engine; /* what it starts for each rank */
+};
+
 /** Options of history. */
 struct cmd_history {
 	int64_t limit; /* 0 or less: all */
@@ -72,9 +99,10 @@ enum cmd_group {
 	CMD_GROUP_SHOW = 1 << 6,
 	CMD_GROUP_RERUN = 1 << 7,
 	CMD_GROUP_EVERY = 1 << 8, /* every command */
+	CMD_GROUP_DISTRIBUTED = 1 << 9, /* several hosts */
 };
 
-enum { CMD_GROUPS_MAX = 6 };
+enum { CMD_GROUPS_MAX = 8 };
 
 struct cmd_invocation;
 
@@ -122,6 +150,8 @@ struct cmd_invocation {
 	struct cmd_universal universal;
 	struct cmd_kvcache kvcache;
 	struct cmd_cluster cluster;
+	struct cmd_distributed distributed;
+	struct cmd_job job;
 	struct cmd_history history;
 	char *word; /* what was typed for command->word, NULL when nothing was */
 	struct cmd_division division;
@@ -184,6 +214,30 @@ void cmd_log_init(const struct cmd_universal *u);
 /** cmd_is_refused() - is this the name of a command that exists elsewhere but not in this version?
  */
 bool cmd_is_refused(const char *name);
+
+/* distributed.c */
+
+/**
+ * cmd_job_check() - hosts and layout of @inv into @inv->job
+ * Return: 0 (look at @problems->count) or -ENOMEM.
+ */
+int cmd_job_check(struct cmd_invocation *inv, struct problems *problems);
+void cmd_job_release(struct cmd_job *job);
+
+/**
+ * cmd_job_find() - the launcher and what it starts; notices of options that have no effect in this run
+ * @v:      [in,out] what is missing
+ * @engine: the one of a local run
+ * Return: 0 or -ENOMEM.
+ */
+struct cmd_validation;
+int cmd_job_find(struct cmd_validation *v, struct cmd_invocation *inv, const struct launch_program *engine);
+
+/** cmd_job_prefix() - launcher and rank engine, the beginning of @argv. Return: 0 or -ENOMEM. */
+int cmd_job_prefix(struct cmd_invocation *inv, const struct launch_program *engine, struct strlist *argv);
+
+/** cmd_job_record() - num_processes, exec_type and hosts of the metadata. */
+void cmd_job_record(const struct cmd_invocation *inv, struct record *r);
 
 /* report.c */
 

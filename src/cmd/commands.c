@@ -10,7 +10,7 @@ const struct cmd_program cmd_programs[] = {
 
 const struct cmd_command cmd_commands[] = {
 	{"kvcache", "run", "measure how this machine's storage serves KV-cache traffic",
-	 CMD_GROUP_ENGINE | CMD_GROUP_PROGRAM | CMD_GROUP_CLUSTER | CMD_GROUP_UNIVERSAL |
+	 CMD_GROUP_ENGINE | CMD_GROUP_PROGRAM | CMD_GROUP_DISTRIBUTED | CMD_GROUP_CLUSTER | CMD_GROUP_UNIVERSAL |
 		 CMD_GROUP_EVERY,
 	 cmd_kvcache_check, cmd_kvcache_run},
 	{"kvcache", "datasize", "tell how much memory and storage a workload takes",

@@ -11,6 +11,8 @@ int cmd_kvcache_check(struct cmd_invocation *inv, struct problems *problems)
 	size_t before = problems->count;
 	int rc = config_load(&inv->engine, &inv->config, problems);
 	bool is_run = inv->command->groups & CMD_GROUP_ENGINE;
+	if (!rc && is_run)
+		rc = cmd_job_check(inv, problems);
 	return rc || !is_run || problems->count > before ? rc : cmd_division_check(inv, problems);
 }
 
@@ -75,6 +77,16 @@ static void describe(struct record *r, const struct cmd_invocation *inv, const c
 	for (size_t i = 0; i < ARRAY_LEN(described); i++)
 		record_set(r, described[i].key, option_value(inv, described[i].option));
 	record_set(r, "cache_dir", record_string(cache_dir));
+	cmd_job_record(inv, r);
+}
+
+/* Ranks start in other directories. Links are theirs to follow: each host may have its own. */
+static char *cache_dir(const struct cmd_invocation *inv, const char *asked)
+{
+	if (!inv->job.is_distributed || asked[0] == '/')
+		return strdup(asked);
+	CLEANUP_FREE char *here = getcwd(NULL, 0);
+	return here ? path_join(here, asked) : NULL;
 }
 
 int cmd_kvcache_record(struct cmd_invocation *inv, struct record **ret, char **ret_cache_dir)
@@ -84,7 +96,7 @@ int cmd_kvcache_record(struct cmd_invocation *inv, struct record **ret, char **r
 	const char *asked = inv->config.opt.cache_dir;
 	if (cmd_record_open(inv, "kv_cache", inv->config.opt.model, &r, &err))
 		return cmd_report(&err);
-	char *dir = asked ? strdup(asked) : record_path(r, "kvcache_data");
+	char *dir = asked ? cache_dir(inv, asked) : record_path(r, "kvcache_data");
 	if (!dir) {
 		record_free(r);
 		return cmd_report(

@@ -99,13 +99,16 @@ static int build_argv(struct kvcache_run *run)
 {
 	const struct opt_group *options = &run->inv->engine;
 	struct strlist *argv = &run->argv;
-	int rc = strlist_copy(argv, &run->engine.argv);
+	bool is_job = run->inv->job.is_distributed;
+	int rc = is_job ? cmd_job_prefix(run->inv, &run->engine, argv) : strlist_copy(argv, &run->engine.argv);
 	if (!rc)
 		rc = add_leading(options, argv);
 	if (!rc)
 		rc = add_pair(argv, "--cache-dir", run->cache_dir);
 	if (!rc)
-		rc = add_pair(argv, "--output", run->result_path);
+		rc = is_job ? strlist_add(argv, "--frames") : add_pair(argv, "--output", run->result_path);
+	if (!rc && is_job && !run->inv->config.opt.cache_dir && !run->inv->config.opt.cleanup)
+		rc = strlist_add(argv, "--cleanup"); /* on hosts where we cannot remove it */
 	if (!rc)
 		rc = add_others(options, argv);
 	if (!rc && run->inv->universal.quiet && run->engine.is_ours)
@@ -157,8 +160,9 @@ static int open_run(struct kvcache_run *run)
 static int what_if(struct kvcache_run *run)
 {
 	record_command(run->record, str_text(&run->command), NULL, NULL);
-	log_info("The engine would be %s (%s)", run->engine.argv.v[run->engine.argv.count - 1],
-		 run->engine.origin);
+	const struct launch_program *engine =
+		run->inv->job.is_distributed ? &run->inv->job.engine : &run->engine;
+	log_info("The engine would be %s (%s)", engine->argv.v[engine->argv.count - 1], engine->origin);
 	puts(str_text(&run->command));
 	fflush(stdout);
 	return cmd_record_write(run->inv, run->record, RECORD_WHAT_IF, EXIT_OK, 0);
@@ -343,6 +347,8 @@ static int validate(struct kvcache_run *run)
 {
 	struct cmd_validation v = {.inv = run->inv};
 	v.rc = find_engine(run, &v);
+	if (!v.rc)
+		v.rc = cmd_job_find(&v, run->inv, &run->engine);
 	cmd_validation_local(&v);
 	int code = cmd_validation_report(&v);
 	cmd_validation_release(&v);

@@ -76,6 +76,39 @@ static const struct opt cluster_table[] = {
 };
 
 #undef FIELD
+#define FIELD(name) .offset = offsetof(struct cmd_distributed, name)
+
+static const char *const exec_names[] = {"mpi", "local", "docker", NULL};
+static const char *const launcher_names[] = {"mpirun", "mpiexec", NULL};
+static const char *const btl_names[] = {"auto", "vader", "tcp", NULL};
+
+static const struct opt distributed_table[] = {
+	{"--hosts", "-s", OPT_WORDS, FIELD(hosts), .def = "127.0.0.1", .meta = "HOST",
+	 .help = "run on these hosts, each \"host\" or \"host:slots\"; when not given, here and without a launcher"},
+	{"--exec-type", "-et", OPT_CHOICE, FIELD(exec_type), .choices = exec_names, .def = "mpi", .meta = "KIND",
+	 .help = "how ranks are started: by an MPI launcher; local and docker start one process here, the hosts are recorded only"},
+	{"--num-processes", "-np", OPT_INT, FIELD(num_processes), .min = 1, .max = LAUNCH_RANKS_MAX, .meta = "N",
+	 .flags = OPT_F_UNSET_NULL, .help = "ranks in all; by default one for each host"},
+	{"--npernode", "--num-processes-per-client", OPT_INT, FIELD(npernode), .min = 1, .max = LAUNCH_SLOTS_MAX,
+	 .meta = "K", .flags = OPT_F_UNSET_NULL, .help = "ranks on each host"},
+	{"--stop-timeout", NULL, OPT_INT, FIELD(stop_timeout_s), .min = 1, .max = 3600, .def = "10", .meta = "S",
+	 .help = "seconds that ranks have to end in good order when the run is stopped; then they are terminated"},
+};
+
+static const struct opt launcher_table[] = {
+	{"--mpi-bin", NULL, OPT_CHOICE, FIELD(mpi_bin), .choices = launcher_names, .def = "mpirun", .meta = "NAME",
+	 .help = "launcher; MPI_RUN_BIN or MPI_EXEC_BIN in the environment name another program for it"},
+	{"--mpi-btl", NULL, OPT_CHOICE, FIELD(mpi_btl), .choices = btl_names, .def = "auto", .meta = "NAME",
+	 .help = "transport of Open MPI on a single host"},
+	{"--oversubscribe", NULL, OPT_FLAG, FIELD(oversubscribe),
+	 .help = "more ranks than processors are fine (Open MPI)"},
+	{"--allow-run-as-root", NULL, OPT_FLAG, FIELD(allow_run_as_root),
+	 .help = "let the launcher run as root (Open MPI)"},
+	{"--mpi-params", NULL, OPT_ARGS, FIELD(mpi_params), .meta = "WORD",
+	 .help = "words for the launcher, up to the next option of this program; one word in quotes is split as a shell would; may be repeated"},
+};
+
+#undef FIELD
 #define FIELD(name) .offset = offsetof(struct cmd_history, name), .flags = OPT_F_TYPED
 
 #define LIMIT_ROW(text) \
@@ -118,6 +151,10 @@ static const struct {
 	 offsetof(struct cmd_invocation, kvcache)},
 	{CMD_GROUP_CLUSTER, "Cluster information", TABLE(cluster_table),
 	 offsetof(struct cmd_invocation, cluster)},
+	{CMD_GROUP_DISTRIBUTED, "Distributed execution", TABLE(distributed_table),
+	 offsetof(struct cmd_invocation, distributed)},
+	{CMD_GROUP_DISTRIBUTED, "MPI launcher", TABLE(launcher_table),
+	 offsetof(struct cmd_invocation, distributed)},
 	{CMD_GROUP_LIST, "Which runs", TABLE(list_table),
 	 offsetof(struct cmd_invocation, history)},
 	{CMD_GROUP_SHOW, "Which runs", TABLE(show_table),
@@ -153,16 +190,6 @@ static const struct {
 	const char *short_name;
 	unsigned groups;
 } refused_options[] = {
-	{"--hosts", "-s", CMD_GROUP_PROGRAM},
-	{"--exec-type", "-et", CMD_GROUP_PROGRAM},
-	{"--num-processes", "-np", CMD_GROUP_PROGRAM},
-	{"--npernode", NULL, CMD_GROUP_PROGRAM},
-	{"--num-processes-per-client", NULL, CMD_GROUP_PROGRAM},
-	{"--mpi-bin", NULL, CMD_GROUP_PROGRAM},
-	{"--mpi-btl", NULL, CMD_GROUP_PROGRAM},
-	{"--mpi-params", NULL, CMD_GROUP_PROGRAM},
-	{"--oversubscribe", NULL, CMD_GROUP_PROGRAM},
-	{"--allow-run-as-root", NULL, CMD_GROUP_PROGRAM},
 	{"--enable-rag", NULL, CMD_GROUP_PROGRAM},
 	{"--rag-num-docs", NULL, CMD_GROUP_PROGRAM},
 	{"--enable-autoscaling", NULL, CMD_GROUP_PROGRAM},
@@ -325,6 +352,7 @@ void cmd_options_release(struct cmd_invocation *inv)
 {
 	config_release(&inv->config);
 	strlist_release(&inv->division.issues);
+	cmd_job_release(&inv->job);
 	for (size_t i = 0; i < inv->set.count; i++) {
 		struct opt_set one = {.groups = &inv->groups[i], .count = 1};
 		if (inv->groups[i].target != &inv->config.opt)

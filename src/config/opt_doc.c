@@ -56,7 +56,7 @@ static void print_row(FILE *out, const struct opt *opt)
 	str_add(&left, opt->name);
 	if (opt->type != OPT_FLAG)
 		str_addf(&left, " %s%s", opt->meta ? opt->meta : "VALUE",
-			 opt->type == OPT_WORDS ? "..." : "");
+			 opt->type == OPT_WORDS || opt->type == OPT_ARGS ? "..." : "");
 	describe(opt, &right);
 	fputs(str_text(&left), out);
 	print_wrapped(out, str_text(&right), (int)left.len);
@@ -110,7 +110,7 @@ static void man_row(FILE *out, const struct opt *opt)
 	if (opt->type != OPT_FLAG) {
 		fputs(" \\fI", out);
 		roff_text(out, opt->meta ? opt->meta : "VALUE");
-		fputs(opt->type == OPT_WORDS ? "\\fR ..." : "\\fR", out);
+		fputs(opt->type == OPT_WORDS || opt->type == OPT_ARGS ? "\\fR ..." : "\\fR", out);
 	}
 	describe(opt, &text);
 	if (text.len)

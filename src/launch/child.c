@@ -2,14 +2,14 @@
 /*
  * One child process and its two output streams.
  *
- * Each stream has one buffer between pipe and screen. While it holds bytes that the screen has not
+ * Each stream has one text between pipe and screen. While it holds bytes that the screen has not
  * taken, the loop waits for the screen instead of the pipe, so that a stopped terminal slows the
  * child down as it would slow any program, but never keeps us from seeing a signal:
  *
- *      pipe --read--> buffer --at once--> file
+ *      pipe --read--> text --at once--> file
  *                        `---when it can take them---> screen
  */
-#include "launch/launch.h"
+#include "launch/internal.h"
 
 #include <fcntl.h>
 #include <poll.h>
@@ -22,15 +22,18 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "base/mem.h"
 
 enum {
-	STREAM_BUF_BYTES = 65536,
+	READ_BYTES = 65536,
 	SCREEN_WRITE_BYTES =
 		4096, /* a pipe that poll() calls writable takes this much without blocking */
 	DRAIN_WAIT_MS = 100, /* for output that is still on its way when the child has ended */
+	TICK_MS = 1000,
 };
 
 #define STOP_REPEAT_NS (NS_PER_S / 2)
+#define TERM_WAIT_S    5 /* mpirun needs two seconds to end ranks that do not listen */
 
 static const int stop_signals[] = {SIGINT, SIGTERM, SIGHUP};
 
@@ -38,15 +41,23 @@ struct stream {
 	int pipe; /* -1 after its end */
 	int file; /* -1 after a failed write */
 	int screen;
-	size_t len, sent; /* bytes in buf, of which the screen has taken */
-	char buf[STREAM_BUF_BYTES];
+	bool *is_log_partial;
+	struct frame_reader *frames; /* NULL: everything is text */
+	struct str text;	     /* that the screen has not taken yet */
+	size_t sent;		     /* bytes of it that it has */
 };
+
+/* How far the child has been asked to end; a later stage is a stronger word. */
+enum stop_stage { STOP_NONE, STOP_ASKED, STOP_TERMINATED, STOP_KILLED };
 
 struct child {
 	pid_t pid;
 	bool has_ended;
 	int signals; /* signalfd */
-	uint64_t stop_ns; /* when the first stop signal came */
+	enum stop_stage stop;
+	uint64_t stop_ns; /* when the present stage began */
+	const struct launch_job_control *job;
+	struct frame_reader frames;
 	struct stream out, err;
 	struct launch_result result;
 };
@@ -91,11 +102,14 @@ static int open_log(const char *path, int *ret, struct error *err)
 
 /* In the child: only async-signal-safe calls. @report: where a failing exec leaves its errno. */
 __attribute__((noreturn)) static void exec_child(char **argv, int out, int err, int report,
-						 pid_t parent)
+						 pid_t parent, bool is_launcher)
 {
 	struct sigaction dfl = {.sa_handler = SIG_DFL};
 	sigset_t none;
-	setpgid(0, 0);
+	if (is_launcher)
+		setsid();
+	else
+		setpgid(0, 0);
 	prctl(PR_SET_PDEATHSIG, SIGTERM); /* not an orphan when we are killed */
 	if (getppid() != parent)
 		_exit(127);
@@ -150,13 +164,14 @@ static int child_start(struct child *c, char **argv)
 	pid_t self = getpid();
 	c->pid = fork();
 	if (c->pid == 0)
-		exec_child(argv, p[OUT_WRITE], p[ERR_WRITE], p[REPORT_WRITE], self);
+		exec_child(argv, p[OUT_WRITE], p[ERR_WRITE], p[REPORT_WRITE], self, c->job);
 	if (c->pid < 0) {
 		rc = -errno;
 		pipes_close(p);
 		return rc;
 	}
-	setpgid(c->pid, c->pid); /* also here: a signal may come before the child got so far */
+	if (!c->job)
+		setpgid(c->pid, c->pid); /* also here: a signal may come before the child got so far */
 	close(take_fd(&p[REPORT_WRITE]));
 	int code = 0;
 	ssize_t n;
@@ -197,27 +212,41 @@ static int write_file(int fd, const char *data, size_t len)
 	return 0;
 }
 
-static void stream_read(struct stream *s, bool *is_log_partial)
+/* Text goes to the file at once, and waits for the screen. */
+static void stream_text(void *arg, const char *bytes, size_t n)
 {
-	ssize_t n = read(s->pipe, s->buf, sizeof(s->buf));
+	struct stream *s = arg;
+	if (s->file >= 0 && write_file(s->file, bytes, n)) {
+		close_fd(&s->file);
+		*s->is_log_partial = true;
+	}
+	if (s->screen >= 0)
+		str_add_mem(&s->text, bytes, n);
+}
+
+static void stream_read(struct stream *s)
+{
+	char buf[READ_BYTES];
+	ssize_t n = read(s->pipe, buf, sizeof(buf));
 	if (n < 0 && (errno == EINTR || errno == EAGAIN))
 		return;
-	if (n <= 0) {
-		close_fd(&s->pipe);
-		return;
-	}
-	if (s->file >= 0 && write_file(s->file, s->buf, (size_t)n)) {
-		close_fd(&s->file);
-		*is_log_partial = true;
-	}
-	s->len = s->screen >= 0 ? (size_t)n : 0;
+	str_clear(&s->text);
 	s->sent = 0;
+	if (n > 0 && s->frames) {
+		frame_reader_feed(s->frames, buf, (size_t)n); /* out of memory: counted as damage */
+	} else if (n > 0) {
+		stream_text(s, buf, (size_t)n);
+	} else {
+		close_fd(&s->pipe);
+		if (s->frames)
+			frame_reader_end(s->frames);
+	}
 }
 
 static void stream_show(struct stream *s)
 {
-	size_t left = s->len - s->sent;
-	ssize_t n = write(s->screen, s->buf + s->sent,
+	size_t left = s->text.len - s->sent;
+	ssize_t n = write(s->screen, s->text.s + s->sent,
 			  left < SCREEN_WRITE_BYTES ? left : SCREEN_WRITE_BYTES);
 	if (n >= 0)
 		s->sent += (size_t)n;
@@ -227,7 +256,7 @@ static void stream_show(struct stream *s)
 
 static bool stream_has_unshown(const struct stream *s)
 {
-	return s->screen >= 0 && s->sent < s->len;
+	return s->screen >= 0 && s->sent < s->text.len;
 }
 
 static bool stream_is_done(const struct stream *s)
@@ -242,14 +271,30 @@ static struct pollfd stream_poll(const struct stream *s)
 	return (struct pollfd){.fd = s->pipe, .events = POLLIN};
 }
 
-static void stream_step(struct stream *s, const struct pollfd *p, bool *is_log_partial)
+static void stream_step(struct stream *s, const struct pollfd *p)
 {
 	if (!p->revents)
 		return;
 	if (p->events == POLLOUT)
 		stream_show(s);
 	else
-		stream_read(s, is_log_partial);
+		stream_read(s);
+}
+
+/* The next stage. @signal: what the program itself is asked with; a launcher has its own. */
+static void child_stop_next(struct child *c, int signal)
+{
+	c->stop = c->stop && !c->job ? STOP_KILLED : MIN(c->stop + 1, STOP_KILLED);
+	c->stop_ns = clock_mono_ns();
+	if (c->stop == STOP_KILLED) {
+		c->result.is_killed = true;
+		launch_tree_kill(c->pid);
+		kill(-c->pid, SIGKILL);
+	} else if (c->job) {
+		kill(c->pid, c->stop == STOP_ASKED ? SIGUSR1 : SIGTERM);
+	} else {
+		kill(-c->pid, signal == SIGHUP ? SIGTERM : signal); /* nobody handles a lost terminal */
+	}
 }
 
 /* Ask once, then insist. After the child's end only its last output is left, which nobody wants any
@@ -261,17 +306,28 @@ static void child_stop(struct child *c, int signal)
 		c->err.screen = -1;
 		return;
 	}
-	if (c->result.stop_signal) {
-		/* timeout(1) and some shells signal a process and then its group: that is one wish, not two. */
-		if (clock_mono_ns() - c->stop_ns < STOP_REPEAT_NS)
-			return;
-		c->result.is_killed = true;
-		kill(-c->pid, SIGKILL);
+	/* timeout(1) and some shells signal a process and then its group: that is one wish, not two. */
+	if (c->stop && clock_mono_ns() - c->stop_ns < STOP_REPEAT_NS)
 		return;
+	if (!c->result.stop_signal)
+		c->result.stop_signal = signal;
+	child_stop_next(c, signal);
+}
+
+/* What takes too long is asked once more, and with more force. */
+static void child_check_time(struct child *c)
+{
+	if (!c->job || c->has_ended)
+		return;
+	double waited_s = (double)(clock_mono_ns() - c->stop_ns) / (double)NS_PER_S;
+	bool is_late = (c->stop == STOP_ASKED && waited_s >= c->job->stop_timeout_s) ||
+		       (c->stop == STOP_TERMINATED && waited_s >= TERM_WAIT_S);
+	if (!c->stop && c->job->is_overdue(c->job->arg)) {
+		c->result.is_overdue = true;
+		is_late = true;
 	}
-	c->result.stop_signal = signal;
-	c->stop_ns = clock_mono_ns();
-	kill(-c->pid, signal == SIGHUP ? SIGTERM : signal); /* nobody handles a lost terminal */
+	if (is_late)
+		child_stop_next(c, SIGTERM);
 }
 
 /* The child is not reaped yet, so that its group's number cannot belong to anybody else. */
@@ -282,7 +338,21 @@ static void child_check_end(struct child *c)
 	    !info.si_pid)
 		return;
 	c->has_ended = true;
+	if (c->job)
+		launch_tree_kill(c->pid);
 	kill(-c->pid, SIGKILL);
+}
+
+static void child_on_frame(void *arg, enum frame_kind kind, uint32_t rank, const char *data, size_t len)
+{
+	const struct child *c = arg;
+	c->job->on_frame(c->job->arg, kind, rank, data, len);
+}
+
+static void child_on_text(void *arg, const char *bytes, size_t n)
+{
+	struct child *c = arg;
+	stream_text(&c->out, bytes, n);
 }
 
 static void child_take_signals(struct child *c)
@@ -305,13 +375,14 @@ static void child_stream(struct child *c)
 		};
 		bool is_waiting =
 			!c->has_ended || stream_has_unshown(&c->out) || stream_has_unshown(&c->err);
-		int n = poll(p, ARRAY_LEN(p), is_waiting ? -1 : DRAIN_WAIT_MS);
-		if (n == 0)
+		int n = poll(p, ARRAY_LEN(p), !is_waiting ? DRAIN_WAIT_MS : c->job ? TICK_MS : -1);
+		if (n == 0 && !is_waiting)
 			return; /* somebody outside the group keeps the pipe open, but is silent */
-		if (n < 0)
+		child_check_time(c);
+		if (n <= 0)
 			continue;
-		stream_step(&c->out, &p[1], &c->result.is_log_partial);
-		stream_step(&c->err, &p[2], &c->result.is_log_partial);
+		stream_step(&c->out, &p[1]);
+		stream_step(&c->err, &p[2]);
 		if (p[0].revents)
 			child_take_signals(c);
 	}
@@ -336,7 +407,10 @@ static int child_run(struct child *c, char **argv, struct error *err)
 		return rc;
 	}
 	child_stream(c);
+	if (c->job)
+		frame_reader_end(&c->frames);
 	child_reap(c);
+	c->result.frames_damaged = c->frames.damaged;
 	c->result.runtime_s = (double)(clock_mono_ns() - start_ns) / (double)NS_PER_S;
 	return 0;
 }
@@ -349,6 +423,13 @@ int launch_run(const struct launch_request *request, struct launch_result *ret, 
 	c->out.pipe = c->err.pipe = c->out.file = c->err.file = -1;
 	c->out.screen = request->stdout_fd;
 	c->err.screen = request->stderr_fd;
+	c->out.is_log_partial = c->err.is_log_partial = &c->result.is_log_partial;
+	c->job = request->job;
+	if (c->job) {
+		const struct frame_handler handler = {child_on_frame, child_on_text, c};
+		frame_reader_init(&c->frames, &handler);
+		c->out.frames = &c->frames;
+	}
 	sigset_t watched, old;
 	struct sigaction ignore = {.sa_handler = SIG_IGN}, dfl = {.sa_handler = SIG_DFL};
 	struct sigaction old_pipe, old_child;
@@ -369,6 +450,9 @@ int launch_run(const struct launch_request *request, struct launch_result *ret, 
 		rc = child_run(c, request->argv->v, err);
 	if (!rc)
 		*ret = c->result;
+	frame_reader_release(&c->frames);
+	str_release(&c->out.text);
+	str_release(&c->err.text);
 	close_fd(&c->signals);
 	close_fd(&c->out.pipe);
 	close_fd(&c->err.pipe);

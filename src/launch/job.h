@@ -80,7 +80,7 @@ int launch_mpi_parse(const char *version_text, enum launch_mpi *ret);
 /**
  * launch_mpi_ask() - run "@launcher --version"
  * Return: 0; -ENOENT: it is not installed or does not start; -EINVAL: of another family; -ETIMEDOUT: no
- * answer within five seconds; each with ERR_RUN_DEPENDENCY. -ENOMEM.
+ * answer within five seconds; each with ERR_MPI_MISSING. -ENOMEM.
  */
 int launch_mpi_ask(const char *launcher, enum launch_mpi *ret, struct error *err);
 

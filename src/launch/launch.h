@@ -6,7 +6,8 @@
  * Must not know: what the child measures, where results are kept.
  *
  * The child runs in its own process group with stdin from /dev/null, so that a key typed at the
- * terminal reaches it once, through us, and so that all it started can be ended together.
+ * terminal reaches it once, through us, and so that all it started can be ended together. A launcher of ranks
+ * runs in its own session: what it starts has groups of its own, and its ssh has nobody to ask for a password.
  */
 #pragma once
 
@@ -14,6 +15,7 @@
 #include <stdbool.h>
 
 #include "base/err.h"
+#include "base/frame.h"
 #include "base/str.h"
 
 /** A program to start. launch_program_release() after. */
@@ -70,13 +72,26 @@ struct launch_request {
 	const char *stderr_path;
 	int stdout_fd; /* screen: written as the bytes come; -1: none */
 	int stderr_fd;
+	const struct launch_job_control *job; /* NULL: the child is the program itself, not a launcher */
+};
+
+/** What is different when the child is a launcher of ranks. */
+struct launch_job_control {
+	/* Frames on its standard output; the text between them goes where output goes. */
+	void (*on_frame)(void *arg, enum frame_kind kind, uint32_t rank, const char *data, size_t len);
+	/* About once a second. Return: true: the ranks are not heard of any more, stop. */
+	bool (*is_overdue)(void *arg);
+	void *arg;
+	double stop_timeout_s; /* between asking the ranks to stop and terminating them */
 };
 
 struct launch_result {
 	int exit_status;     /* 0..255; -1 when a signal ended the child */
 	int end_signal;      /* that signal; 0 */
 	int stop_signal;     /* the first signal that asked us to stop; 0 */
-	bool is_killed;      /* a second one came, and the child was killed */
+	bool is_killed;      /* a second one came, or it did not end in time, and the child was killed */
+	bool is_overdue;     /* is_overdue() said so */
+	uint64_t frames_damaged;
 	bool is_log_partial; /* an output file could not be written to its end (disk full) */
 	double runtime_s;
 };
@@ -85,7 +100,10 @@ struct launch_result {
  * launch_run() - start the child, stream its output until it ended
  * The first SIGINT, SIGTERM or SIGHUP is passed on to the child's process group; a second one kills
  * the group. What the child left behind in its group is killed when it ends. A screen that was
- * closed is no error. Return: 0 when the child ran, however it ended; -errno with
+ * closed is no error.
+ * A launcher is asked with SIGUSR1, which it hands on to all ranks; SIGINT would end them. It gets SIGTERM after
+ * the stop timeout or at a second signal, and SIGKILL, with everything it started here, five seconds later or
+ * at a third one. Return: 0 when the child ran, however it ended; -errno with
  * ERR_RUN_DEPENDENCY (it could not be started) or ERR_FS_PERMISSION (an output file). Threads: one
  * call at a time in a process. Blocks until the child ended.
  */

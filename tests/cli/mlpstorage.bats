@@ -87,9 +87,7 @@ into_full() {
 }
 
 @test "options of other versions are refused, with their values" {
-	for words in "--hosts a b c" "-s a" "--hosts=a,b" "--exec-type mpi" "-et docker" \
-		"--num-processes 4" "-np 4" "--npernode 2" "--mpi-bin mpiexec" "--mpi-btl tcp" \
-		"--oversubscribe" "--allow-run-as-root" "--mpi-params x" "--enable-rag" "--rag-num-docs 5" \
+	for words in "--enable-rag" "--rag-num-docs 5" \
 		"--enable-autoscaling" "--autoscaler-mode qos" "--verify-lockfile f"; do
 		expect 2 "$MLPSTORAGE" kvcache run --results-dir "$R" $words --what-if
 		[ "$(grep -c '\[E' "$ERR")" -eq 1 ]
@@ -109,12 +107,12 @@ into_full() {
 
 @test "all violations are told at once, before anything is created" {
 	expect 2 "$MLPSTORAGE" kvcache run --results-dir "$R" --num-users 0 --duration x \
-		--generation-mode slow --tensor-parallel 4 --hosts a --loops 0
+		--generation-mode slow --tensor-parallel 4 --enable-rag --loops 0
 	has "$ERR" "[E102] --num-users: 0 is out of range, expected 1..100000"
 	has "$ERR" "[E102] --duration:"
 	has "$ERR" "[E102] --generation-mode:"
 	has "$ERR" "[E105] --tensor-parallel:"
-	has "$ERR" "[E902] --hosts: not in this version"
+	has "$ERR" "[E902] --enable-rag: not in this version"
 	has "$ERR" "[E102] --loops:"
 	[ ! -e "$R" ]
 }
@@ -147,14 +145,14 @@ into_full() {
 @test "a bad option file: each line named, exit 2, nothing created" {
 	cat >"$T/options.yaml" <<-'END'
 		num_users: 0
-		hosts: [a, b]
+		enable_rag: true
 		nonsense: 1
 		config_file: other.yaml
 		duration: [1, 2]
 	END
 	expect 2 "$MLPSTORAGE" kvcache run -rd "$R" -c "$T/options.yaml" --what-if
 	has "$ERR" "options.yaml:1: --num-users: 0 is out of range"
-	has "$ERR" "options.yaml:2: hosts: not in this version"
+	has "$ERR" "options.yaml:2: enable_rag: not in this version"
 	has "$ERR" "options.yaml:3: nonsense: no option of 'kvcache run' has this name"
 	has "$ERR" "options.yaml:4: config_file:"
 	has "$ERR" "options.yaml:5: --duration:"

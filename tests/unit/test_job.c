@@ -239,7 +239,7 @@ static void a_launcher_is_asked(void **state)
 	} rows[] = {
 		{"#!/bin/sh\n[ \"$1\" = --version ] && echo 'HYDRA build details:'\n", 0},
 		{"#!/bin/sh\necho 'HYDRA build'; exit 3\n", 0},
-		{"#!/bin/sh\nyes | head -c 100000; echo HYDRA\n", -EINVAL},
+		{"#!/bin/sh\necho HYDRA >&2\n", 0},
 		{"#!/bin/sh\necho 'PALS 1.0'\n", -EINVAL},
 	};
 	for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
@@ -252,7 +252,7 @@ static void a_launcher_is_asked(void **state)
 		if (!rows[i].rc)
 			assert_int_equal(mpi, LAUNCH_MPI_HYDRA);
 		else
-			assert_int_equal(err.code, ERR_RUN_DEPENDENCY);
+			assert_int_equal(err.code, ERR_MPI_MISSING);
 		assert_int_equal(launch_mpi_ask("/nonexistent/mpirun", &mpi, &err), -ENOENT);
 		unlink(path);
 	}
