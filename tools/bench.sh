@@ -11,6 +11,9 @@ trap 'rm -f "$out"' EXIT
 echo "cache index, one thread:"
 "$build/bench/cache_bench"
 
+echo "watching the machine:"
+"$build/bench/sample_bench"
+
 # simulate NAME OPTIONS...: seconds of one core and memory for a run on the virtual clock
 simulate() {
 	name=$1
