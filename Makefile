@@ -1,7 +1,7 @@
 # The commands a person types; Meson does the work. Everything is built below build/.
 BUILD := build/release
 
-.PHONY: all demo check bench fuzz soak install clean
+.PHONY: all demo check bench fuzz faults soak install clean
 
 all: $(BUILD)/build.ninja
 	@ninja -C $(BUILD) --quiet
@@ -23,6 +23,11 @@ check:
 fuzz:
 	@tools/install-packages build test
 	@tools/fuzz.sh 600
+
+# Ten thousand drawn runs with faults on the virtual clock; `make check` runs a tenth.
+faults:
+	@tools/install-packages build test
+	@tools/faults.sh 1 10000
 
 # The cache index and the virtual clock at full size; `make check` runs a tenth.
 bench: all

@@ -197,5 +197,14 @@ uint64_t cache_footprint(const struct cache *c, unsigned tier, uint64_t payload_
 /** cache_check() - walk everything and compare with the counters (conservation). O(entries). Return: 0; -EINVAL and *why names the first violation. */
 int cache_check(struct cache *c, const char **why);
 
+/** What is held in a cache and must have an owner outside. */
+struct cache_held {
+	uint64_t pins;	  /* reads in flight */
+	uint64_t writing; /* entries placed or waiting for a place, not yet readable */
+	uint64_t going;	  /* entries moving or being deleted; not those that wait for a reader, whose pin they are */
+};
+/** cache_held() - count it. O(entries); for tests of who forgot to give something back. */
+struct cache_held cache_held(struct cache *c);
+
 /** cache_index_bytes() - RAM that @entries live entries cost: for the memory prediction. */
 uint64_t cache_index_bytes(uint64_t entries);

@@ -189,3 +189,21 @@ int cache_check(struct cache *c, const char **why)
 	*why = violation;
 	return -EINVAL;
 }
+
+struct cache_held cache_held(struct cache *c)
+{
+	struct cache_held held = {0};
+	cache_lock(c);
+	for (uint32_t i = 0; i < c->high_water; i++) {
+		const struct entry *e = entry_at(c, i);
+		if (e->state == ENTRY_FREE)
+			continue;
+		held.pins += e->pins + e->source_pins;
+		held.writing += e->state == ENTRY_WAITING || e->state == ENTRY_WRITING;
+		bool waits_for_reader = (e->state == ENTRY_LEAVING && e->source_pins) ||
+					(e->state == ENTRY_DYING && e->pins + e->source_pins);
+		held.going += (facts_of[e->state].is_victim || e->state == ENTRY_DYING) && !waits_for_reader;
+	}
+	cache_unlock(c);
+	return held;
+}

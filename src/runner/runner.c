@@ -110,6 +110,9 @@ int runner_new(const struct runner_setup *setup, struct runner **ret, struct err
 	r->setup = *setup;
 	for (unsigned i = 0; i < setup->tier_count; i++)
 		assert(!setup->is_virtual || setup->tier[i]->caps & TIER_CAP_VIRTUAL);
+	/* What holds no data has none to hand down. */
+	for (unsigned i = 1; i < setup->tier_count; i++)
+		assert(!(setup->tier[i - 1]->caps & TIER_CAP_WHOLE) || setup->tier[i]->caps & TIER_CAP_WHOLE);
 	r->worker_count = setup->workers;
 	r->chunk_bytes = (uint32_t)setup->cfg->opt.io_size_bytes;
 	r->batch = MIN(MAX(TURN_BYTES / r->chunk_bytes, 1), WORKER_BATCH);

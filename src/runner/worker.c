@@ -406,23 +406,26 @@ static void drain_until(struct worker *w, uint64_t until_ns)
 	}
 }
 
-/*
- * I/O in flight cannot be called back: wait for it, and leave no half-written entry behind. What has not come at @until_ns is given
- * up: told as an error each, then asked back, which a device may refuse.
- */
-static void worker_drain(struct worker *w, uint64_t until_ns)
+/* What is in flight has had its time: told as an error each, then asked back, which a device may refuse. */
+static void worker_give_up(struct worker *w)
 {
-	transfers_cancel(w);
-	drain_until(w, until_ns);
 	transfers_abandon(w);
-	if (transfers_idle(w))
-		return;
-	for (unsigned i = 0; i < w->run->setup.tier_count; i++)
-		if (tier_of(w, i)->ops->cancel)
-			tier_of(w, i)->ops->cancel(w->tier[i]);
+	if (!transfers_idle(w))
+		for (unsigned i = 0; i < w->run->setup.tier_count; i++)
+			if (tier_of(w, i)->ops->cancel)
+				tier_of(w, i)->ops->cancel(w->tier[i]);
+	transfers_cancel(w);
 	w->now_ns = run_now(w);
 	drain_until(w, w->now_ns + CANCEL_GRACE_NS);
 	w->is_stuck = !transfers_idle(w);
+}
+
+/* I/O in flight cannot be called back: wait for it, and leave no half-written entry behind. */
+static void worker_drain(struct worker *w)
+{
+	transfers_cancel(w);
+	drain_until(w, run_now(w) + w->run->setup.drain_ns);
+	worker_give_up(w);
 }
 
 /* ---- before the run ---- */
@@ -442,12 +445,11 @@ static uint64_t fill_limit(struct worker *w, uint64_t moved_ns)
 	return may_hang ? moved_ns + w->run->setup.drain_ns : UINT64_MAX;
 }
 
-/* @until_ns: as for worker_drain(). */
-static void fill_give_up(struct worker *w, uint64_t until_ns)
+static void fill_give_up(struct worker *w)
 {
 	atomic_store(&w->run->has_given_up, true);
 	run_stop_at(w->run, w->now_ns); /* wakes the others */
-	worker_drain(w, until_ns);
+	worker_give_up(w);
 }
 
 static void worker_fill(struct worker *w)
@@ -469,12 +471,12 @@ static void worker_fill(struct worker *w)
 		if (!w->tasks_busy && transfers_idle(w))
 			return;
 		if (atomic_load(&r->has_given_up)) {
-			fill_give_up(w, w->now_ns + r->setup.drain_ns);
+			worker_drain(w);
 			return;
 		}
 		uint64_t limit_ns = fill_limit(w, moved_ns);
 		if (w->now_ns >= limit_ns) {
-			fill_give_up(w, w->now_ns);
+			fill_give_up(w);
 			return;
 		}
 		worker_sleep(w, limit_ns);
@@ -514,7 +516,7 @@ void *worker_main(void *arg)
 		} else {
 			worker_loop(w);
 			worker_close_window(w);
-			worker_drain(w, run_now(w) + w->run->setup.drain_ns);
+			worker_drain(w);
 		}
 		worker_report(w, &w->run->finished_workers);
 	}
