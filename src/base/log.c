@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-/* Log lines: each is formatted whole and written with one call. */
+/* Log lines: each is formatted whole and written with one call. Below them a live line may stand. */
 #include "base/log.h"
 
 #include <errno.h>
@@ -14,7 +14,13 @@ static struct {
 	enum log_format format;
 	enum log_level threshold;
 	bool color;
-} log_state = {LOG_FORMAT_ENGINE, LOG_INFO, false};
+	bool is_live; /* this and live: under stderr's lock */
+	char live[512];
+} log_state = {LOG_FORMAT_ENGINE, LOG_INFO, false, false, ""};
+
+#define CLEAR_LINE  "\r\033[K"
+#define WRAP_OFF    "\033[?7l" /* the terminal cuts a line that is too long, however wide it is */
+#define WRAP_ON	    "\033[?7h"
 
 static const struct {
 	enum log_level level;
@@ -69,9 +75,32 @@ static const char *log_color(enum log_level level)
 	return "";
 }
 
+bool log_shows(enum log_level level)
+{
+	return level >= log_state.threshold;
+}
+
+/* Called with stderr locked. */
+static void draw_live(void)
+{
+	if (log_state.live[0])
+		fprintf(stderr, CLEAR_LINE WRAP_OFF "%s" WRAP_ON, log_state.live);
+}
+
+void log_live(const char *text)
+{
+	flockfile(stderr);
+	if (log_state.is_live && (!text || !text[0]))
+		fputs(CLEAR_LINE, stderr);
+	log_state.is_live = text != NULL;
+	snprintf(log_state.live, sizeof(log_state.live), "%s", text ? text : "");
+	draw_live();
+	funlockfile(stderr);
+}
+
 void log_line(enum log_level level, const char *fmt, ...)
 {
-	if (level < log_state.threshold)
+	if (!log_shows(level))
 		return;
 	char text[2048];
 	va_list ap;
@@ -82,9 +111,13 @@ void log_line(enum log_level level, const char *fmt, ...)
 	clock_log_text(when, time(NULL));
 	const char *color = log_color(level);
 	const char *reset = color[0] ? "\033[0m" : "";
+	flockfile(stderr);
+	const char *clear = log_state.is_live ? CLEAR_LINE : "";
 	if (log_state.format == LOG_FORMAT_ENGINE)
-		fprintf(stderr, "%s - kv-cache - %s%s%s - %s\n", when, color, log_level_name(level),
+		fprintf(stderr, "%s%s - kv-cache - %s%s%s - %s\n", clear, when, color, log_level_name(level),
 			reset, text);
 	else
-		fprintf(stderr, "%s%s|%s: %s%s\n", color, when, log_level_name(level), text, reset);
+		fprintf(stderr, "%s%s%s|%s: %s%s\n", clear, color, when, log_level_name(level), text, reset);
+	draw_live();
+	funlockfile(stderr);
 }

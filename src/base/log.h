@@ -32,6 +32,14 @@ enum log_format { LOG_FORMAT_ENGINE, LOG_FORMAT_CONTROL };
 void log_init(enum log_format format, enum log_level threshold, bool color);
 /** log_line() - write one line when @level reaches the threshold. Threads: any; lines never interleave. */
 void log_line(enum log_level level, const char *fmt, ...) ATTR_PRINTF(2, 3);
+/**
+ * log_live() - the one line at the bottom of a terminal that is drawn over and over: progress
+ * Log lines stand above it. NULL: there is none any more. "": another program that we show may have drawn one: clear its line
+ * before each of ours. Only for a standard error that is a terminal, or is shown on one. Threads: any.
+ */
+void log_live(const char *text);
+/** log_shows() - does a line of this level reach the person? */
+bool log_shows(enum log_level level);
 /** log_level_name() - "INFO" and so on. */
 const char *log_level_name(enum log_level level);
 /** log_level_parse() - level for a name in any case. Return: 0, or -EINVAL for an unknown name. */

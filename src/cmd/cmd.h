@@ -247,8 +247,14 @@ int cmd_report(const struct error *err);
 int cmd_report_all(const struct problems *problems);
 /** cmd_report_stdout() - what was printed and did not arrive is an error. Return: @code, or that error's where it was EXIT_OK. */
 int cmd_report_stdout(int code);
-/** cmd_stage() - "Stage 2/4: text...". */
+/** cmd_is_terminal() - can a line be drawn again on standard error? */
+bool cmd_is_terminal(void);
+/** cmd_stage() - what goes on now: on a terminal a line that the next one replaces, else "Stage 2/4: text...". */
 void cmd_stage(unsigned stage, unsigned count, const char *text);
+/** cmd_stage_engine() - the same; from now on the engine draws the line. */
+void cmd_stage_engine(unsigned stage, unsigned count, const char *text);
+/** cmd_stage_end() - there is no line any more. */
+void cmd_stage_end(void);
 
 /* run_record.c */
 

@@ -95,6 +95,14 @@ static int add_pair(struct strlist *argv, const char *name, const char *value)
 	return rc ? rc : strlist_add(argv, value);
 }
 
+/* The engine's standard error is a pipe, so that it cannot see that a person looks at it. */
+static bool shows_live(const struct kvcache_run *run)
+{
+	const struct cmd_invocation *inv = run->inv;
+	return cmd_is_terminal() && run->engine.is_ours && !inv->universal.quiet && !inv->universal.what_if &&
+	       !opt_given(&inv->set, "--progress");
+}
+
 static int build_argv(struct kvcache_run *run)
 {
 	const struct opt_group *options = &run->inv->engine;
@@ -113,6 +121,8 @@ static int build_argv(struct kvcache_run *run)
 		rc = add_others(options, argv);
 	if (!rc && run->inv->universal.quiet && run->engine.is_ours)
 		rc = strlist_add(argv, "--quiet");
+	if (!rc && shows_live(run))
+		rc = add_pair(argv, "--progress", "terminal");
 	launch_command_text(argv, &run->command);
 	return rc ? rc : run->command.rc;
 }
@@ -160,6 +170,7 @@ static int open_run(struct kvcache_run *run)
 static int what_if(struct kvcache_run *run)
 {
 	record_command(run->record, str_text(&run->command), NULL, NULL);
+	cmd_stage_end();
 	const struct launch_program *engine =
 		run->inv->job.is_distributed ? &run->inv->job.engine : &run->engine;
 	log_info("The engine would be %s (%s)", engine->argv.v[engine->argv.count - 1], engine->origin);
@@ -329,7 +340,7 @@ static int start_and_record(struct kvcache_run *run)
 	record_command(run->record, str_text(&run->command), run->stdout_path, run->stderr_path);
 	int code = first_write(run);
 	if (!code) {
-		cmd_stage(3, RUN_STAGES, "Running benchmark");
+		cmd_stage_engine(3, RUN_STAGES, "Running benchmark");
 		if (!run->inv->config.opt.cache_dir)
 			mkdir(run->cache_dir, 0777); /* a failure is the engine's to report */
 		kvcache_cluster_start(&run->cluster);
@@ -378,6 +389,7 @@ int cmd_kvcache_run(struct cmd_invocation *inv)
 {
 	struct kvcache_run run = {.inv = inv};
 	int code = run_once(&run);
+	cmd_stage_end();
 	run_release(&run);
 	return code;
 }

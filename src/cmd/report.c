@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 /* What the person at the terminal is told, in one form for every command. */
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/file.h"
 #include "base/log.h"
@@ -31,7 +34,31 @@ int cmd_report_stdout(int code)
 	return code ? code : failed;
 }
 
+bool cmd_is_terminal(void)
+{
+	const char *term = getenv("TERM");
+	return isatty(STDERR_FILENO) && !(term && !strcmp(term, "dumb"));
+}
+
 void cmd_stage(unsigned stage, unsigned count, const char *text)
 {
-	log_status("Stage %u/%u: %s...", stage, count, text);
+	char line[128];
+	if (!cmd_is_terminal()) {
+		log_status("Stage %u/%u: %s...", stage, count, text);
+		return;
+	}
+	snprintf(line, sizeof(line), "[%u/%u] %s...", stage, count, text);
+	log_live(log_shows(LOG_STATUS) ? line : NULL);
+}
+
+void cmd_stage_engine(unsigned stage, unsigned count, const char *text)
+{
+	cmd_stage(stage, count, text);
+	if (cmd_is_terminal())
+		log_live("");
+}
+
+void cmd_stage_end(void)
+{
+	log_live(NULL);
 }

@@ -27,6 +27,7 @@ enum config_verify { VERIFY_OFF, VERIFY_STAMP, VERIFY_FULL };
 enum config_trace_format { TRACE_AUTO, TRACE_MOONCAKE };
 enum config_qos { QOS_INTERACTIVE, QOS_RESPONSIVE, QOS_BATCH, QOS_COUNT };
 enum config_arrival { ARRIVAL_OPEN, ARRIVAL_CLOSED };
+enum config_progress { PROGRESS_AUTO, PROGRESS_TERMINAL, PROGRESS_PLAIN, PROGRESS_OFF };
 enum config_log { CONFIG_LOG_DEBUG, CONFIG_LOG_INFO, CONFIG_LOG_WARNING, CONFIG_LOG_ERROR, CONFIG_LOG_CRITICAL };
 
 /* Tiers from the top of the waterfall to its end. */
@@ -73,6 +74,7 @@ struct config_options {
 	double host_series_interval_s;
 	int64_t rank_timeout_s;
 	bool quiet;
+	int progress; /* enum config_progress */
 	int64_t warmup_s;
 	char *trace;
 	int trace_format;

@@ -14,6 +14,7 @@ static const char *const io_modes[] = {"auto", "direct", "buffered", NULL};
 static const char *const syncs[] = {"fsync", "fdatasync", "none", NULL};
 static const char *const verifies[] = {"off", "stamp", "full", NULL};
 static const char *const trace_formats[] = {"auto", "mooncake", NULL};
+static const char *const progress_kinds[] = {"auto", "terminal", "plain", "off", NULL};
 static const char *const log_levels[] = {"DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL", NULL};
 
 #define FIELD(name)   .offset = offsetof(struct config_options, name)
@@ -120,6 +121,8 @@ static const struct opt table[] = {
 	{"--rank-timeout", NULL, OPT_INT, FIELD(rank_timeout_s), RANGE(1, 86400), .def = "60", .meta = "SECONDS",
 	 .help = "of several ranks: how much later than expected one may come before it is taken for dead"},
 	{"--quiet", NULL, OPT_FLAG, FIELD(quiet), .help = "no progress and no summary on the terminal"},
+	{"--progress", NULL, OPT_CHOICE, FIELD(progress), .def = "auto", .choices = progress_kinds, .meta = "HOW",
+	 .help = "a live line, or a plain one every 10 s; auto: as standard error is a terminal or not"},
 	{"--log-level", NULL, OPT_CHOICE, FIELD(log_level), .def = "INFO", .choices = log_levels,
 	 .meta = "LEVEL", .help = "least severe messages to show"},
 };

@@ -19,6 +19,7 @@
 
 #define PROGRESS_TERMINAL_NS (NS_PER_S / 2)
 #define PROGRESS_PLAIN_NS    (10 * NS_PER_S)
+#define PROGRESS_BAR_WIDTH   20
 #define SIGNAL_REPEAT_NS     (NS_PER_S / 2)
 /* The kernel counts an I/O a little before its worker does: its counters are read this much before the window opens. */
 #define WINDOW_LEAD_NS	     (10 * NS_PER_MS)
@@ -112,27 +113,60 @@ static double gb_per_s(uint64_t bytes, uint64_t ns)
 	return ns ? (double)bytes / (double)ns : 0.0; /* bytes per ns are GB per s */
 }
 
-static void progress_line(struct engine *e, const struct runner_progress *p,
-			  const struct runner_progress *last, bool is_terminal)
+/* Text of one progress line, without a bar. */
+static void progress_text(const struct engine *e, const struct runner_progress *p, const struct runner_progress *last,
+			  char *text, size_t size)
 {
-	char text[256];
 	uint64_t span = p->now_ns - last->now_ns;
-	int n = snprintf(text, sizeof(text), "%5.0f s", (double)p->now_ns / 1e9);
-	for (unsigned i = 0; i < e->tier_count; i++) {
+	size_t n = (size_t)snprintf(text, size, "%s%5.0f s", p->now_ns < p->window_begin_ns ? "warm-up " : "",
+				    (double)p->now_ns / 1e9);
+	for (unsigned i = 0; i < e->tier_count && n < size; i++) {
 		enum tier_class t = e->tier[i]->class;
-		n += snprintf(text + n, sizeof(text) - (size_t)n, " | %s in %.2f out %.2f GB/s",
-			      config_tier_name(t),
-			      gb_per_s(p->bytes[t][DIR_WRITE] - last->bytes[t][DIR_WRITE], span),
-			      gb_per_s(p->bytes[t][DIR_READ] - last->bytes[t][DIR_READ], span));
+		n += (size_t)snprintf(text + n, size - n, " | %s in %.2f out %.2f GB/s", config_tier_name(t),
+				      gb_per_s(p->bytes[t][DIR_WRITE] - last->bytes[t][DIR_WRITE], span),
+				      gb_per_s(p->bytes[t][DIR_READ] - last->bytes[t][DIR_READ], span));
 	}
 	double left = p->window_end_ns > p->now_ns ? (double)(p->window_end_ns - p->now_ns) / 1e9 : 0.0;
-	snprintf(text + n, sizeof(text) - (size_t)n, " | %.1f req/s | %u in service, %u waiting | %.0f s left",
-		 span ? (double)(p->completed - last->completed) * 1e9 / (double)span : 0.0, p->in_service,
-		 p->waiting, left);
-	if (is_terminal)
-		fprintf(stderr, "\r\033[K%s%s", p->now_ns < p->window_begin_ns ? "warm-up " : "", text);
+	if (n < size)
+		snprintf(text + n, size - n, " | %.1f req/s | %u in service, %u waiting | %.0f s left",
+			 span ? (double)(p->completed - last->completed) * 1e9 / (double)span : 0.0, p->in_service,
+			 p->waiting, left);
+}
+
+/* "[######----]  60 % " */
+static void progress_bar(uint64_t done, uint64_t all, char bar[PROGRESS_BAR_WIDTH + 16])
+{
+	double share = all ? MIN((double)done / (double)all, 1.0) : 0.0;
+	int filled = (int)(share * PROGRESS_BAR_WIDTH);
+	char marks[PROGRESS_BAR_WIDTH + 1];
+	memset(marks, '-', PROGRESS_BAR_WIDTH);
+	memset(marks, '#', (size_t)filled);
+	marks[PROGRESS_BAR_WIDTH] = '\0';
+	snprintf(bar, PROGRESS_BAR_WIDTH + 16, "[%s] %3.0f %% ", marks, share * 100);
+}
+
+static void show_progress(const struct engine *e, const struct runner_progress *p, const struct runner_progress *last,
+			  bool is_live)
+{
+	char text[256], bar[PROGRESS_BAR_WIDTH + 16], line[sizeof(text) + sizeof(bar)];
+	progress_text(e, p, last, text, sizeof(text));
+	progress_bar(p->now_ns, p->window_end_ns, bar);
+	snprintf(line, sizeof(line), "%s%s", bar, text);
+	if (is_live)
+		log_live(line);
 	else
-		fprintf(stderr, "%s%s\n", p->now_ns < p->window_begin_ns ? "warm-up " : "", text);
+		fprintf(stderr, "%s\n", text);
+}
+
+/* How this process shows what goes on: rank 0 only. */
+static enum config_progress progress_kind(const struct engine *e)
+{
+	enum config_progress asked = (enum config_progress)e->cfg->opt.progress;
+	if (e->cfg->opt.quiet || comm_rank(e->comm))
+		return PROGRESS_OFF;
+	if (asked != PROGRESS_AUTO)
+		return asked;
+	return isatty(STDERR_FILENO) ? PROGRESS_TERMINAL : PROGRESS_PLAIN;
 }
 
 /*
@@ -169,12 +203,25 @@ static uint64_t next_step_ns(const struct runner_progress *p, uint64_t now_ns)
 	return MAX(step, NS_PER_MS / 10);
 }
 
+static void show_fill(const char *what, uint64_t done, uint64_t all, enum config_progress kind)
+{
+	char bar[PROGRESS_BAR_WIDTH + 16], line[128];
+	progress_bar(done, all, bar);
+	snprintf(line, sizeof(line), "%s%s: %" PRIu64 " of %" PRIu64 " entries", bar, what, done, all);
+	if (kind == PROGRESS_TERMINAL)
+		log_live(line);
+	else if (kind == PROGRESS_PLAIN)
+		log_info("%s", line + strlen(bar));
+}
+
 /* Return: false: a signal came, and what was being written has ended; or the storage stopped answering. */
 static bool fill_wait(struct engine *e, const char *what, const struct runner_fill *fill, struct watch *ret)
 {
 	char size[32];
 	struct stop stop = {0};
-	uint64_t next = clock_mono_ns() + PROGRESS_PLAIN_NS;
+	enum config_progress kind = progress_kind(e);
+	uint64_t every = kind == PROGRESS_TERMINAL ? PROGRESS_TERMINAL_NS : PROGRESS_PLAIN_NS;
+	uint64_t next = clock_mono_ns() + every;
 	log_info("%s: writing %" PRIu64 " entries of %s", what, fill->count,
 		 fmt_bytes(size, sizeof(size), fill->payload_bytes));
 	runner_fill(e->runner, fill);
@@ -186,9 +233,10 @@ static bool fill_wait(struct engine *e, const char *what, const struct runner_fi
 		}
 		if (clock_mono_ns() < next)
 			continue;
-		log_info("%s: %" PRIu64 " of %" PRIu64 " entries", what, runner_filled(e->runner), fill->count);
-		next += PROGRESS_PLAIN_NS;
+		show_fill(what, runner_filled(e->runner), fill->count, kind);
+		next += every;
 	}
+	log_live(NULL);
 	if (runner_has_given_up(e->runner))
 		log_error("%s: nothing was written for %" PRId64 " s: there is no run", what,
 			  e->cfg->opt.drain_timeout_s);
@@ -223,10 +271,8 @@ bool watch_fill(struct engine *e, struct watch *ret)
 void watch_run(struct engine *e, struct watch *ret)
 {
 	*ret = (struct watch){0};
-	bool is_terminal = isatty(STDERR_FILENO);
-	uint64_t every = is_terminal ? PROGRESS_TERMINAL_NS : PROGRESS_PLAIN_NS;
-	bool shows = !e->cfg->opt.quiet && !comm_rank(e->comm);
-	bool shown = false;
+	enum config_progress kind = progress_kind(e);
+	uint64_t every = kind == PROGRESS_TERMINAL ? PROGRESS_TERMINAL_NS : PROGRESS_PLAIN_NS;
 	clock_iso_utc(ret->started_utc, time(NULL));
 	if (!e->runner_setup.warmup_ns)
 		watch_begin(e, ret);
@@ -257,16 +303,14 @@ void watch_run(struct engine *e, struct watch *ret)
 			is_drain_told = true;
 			log_info("waiting for I/O in flight, up to %" PRId64 " s in all", e->cfg->opt.drain_timeout_s);
 		}
-		if (shows && clock_mono_ns() >= next) {
+		if (kind != PROGRESS_OFF && clock_mono_ns() >= next) {
 			ranks_progress(e, &p);
-			progress_line(e, &p, &last, is_terminal);
-			shown = true;
+			show_progress(e, &p, &last, kind == PROGRESS_TERMINAL);
 			last = p;
 			next += every;
 		}
 	}
 	watch_end(e, ret);
-	if (shown && is_terminal)
-		fprintf(stderr, "\r\033[K");
+	log_live(NULL);
 	clock_iso_utc(ret->ended_utc, time(NULL));
 }

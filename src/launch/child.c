@@ -23,6 +23,7 @@
 
 #include "base/clock.h"
 #include "base/mem.h"
+#include "launch/erase.h"
 
 enum {
 	READ_BYTES = 65536,
@@ -41,6 +42,8 @@ struct stream {
 	int pipe; /* -1 after its end */
 	int file; /* -1 after a failed write */
 	int screen;
+	bool is_drawn;		     /* on a terminal: what is erased there is left out of the file */
+	struct erase erase;
 	bool *is_log_partial;
 	struct frame_reader *frames; /* NULL: everything is text */
 	struct str text;	     /* that the screen has not taken yet */
@@ -212,11 +215,16 @@ static int write_file(int fd, const char *data, size_t len)
 	return 0;
 }
 
+static int stream_keep(struct stream *s, const char *bytes, size_t n)
+{
+	return s->is_drawn ? erase_write(&s->erase, s->file, bytes, n) : write_file(s->file, bytes, n);
+}
+
 /* Text goes to the file at once, and waits for the screen. */
 static void stream_text(void *arg, const char *bytes, size_t n)
 {
 	struct stream *s = arg;
-	if (s->file >= 0 && write_file(s->file, bytes, n)) {
+	if (s->file >= 0 && stream_keep(s, bytes, n)) {
 		close_fd(&s->file);
 		*s->is_log_partial = true;
 	}
@@ -409,6 +417,8 @@ static int child_run(struct child *c, char **argv, struct error *err)
 	child_stream(c);
 	if (c->job)
 		frame_reader_end(&c->frames);
+	if (c->err.file >= 0 && erase_end(&c->err.erase, c->err.file))
+		c->result.is_log_partial = true;
 	child_reap(c);
 	c->result.frames_damaged = c->frames.damaged;
 	c->result.runtime_s = (double)(clock_mono_ns() - start_ns) / (double)NS_PER_S;
@@ -423,6 +433,7 @@ int launch_run(const struct launch_request *request, struct launch_result *ret, 
 	c->out.pipe = c->err.pipe = c->out.file = c->err.file = -1;
 	c->out.screen = request->stdout_fd;
 	c->err.screen = request->stderr_fd;
+	c->err.is_drawn = true;
 	c->out.is_log_partial = c->err.is_log_partial = &c->result.is_log_partial;
 	c->job = request->job;
 	if (c->job) {

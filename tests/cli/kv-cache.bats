@@ -100,6 +100,7 @@ bad_values() {
 		--rank-timeout 0 1..86400
 		--host-series-interval -1 0..86400
 		--host-series-interval 1e6 0..86400
+		--progress loud auto, terminal, plain, off
 		--log-level loud DEBUG, INFO, WARNING, ERROR, CRITICAL
 	END
 }
@@ -503,10 +504,23 @@ into_full() {
 	is_empty "$ERR"
 }
 
-@test "a terminal gets one live line" {
+@test "a terminal gets one live line, and it is erased before anything else is printed" {
 	command -v script >/dev/null || skip "script is missing"
 	script -qec "'$KV' $(printf "'%s' " "${SMALL[@]}" --duration 2)" /dev/null >"$OUT" </dev/null
-	grep -aqE $'\r\033\\[K +[0-9]+ s \\| storage in [0-9.]+ out [0-9.]+ GB/s \\| [0-9.]+ req/s \\| .* [0-9]+ s left' "$OUT"
+	grep -aqE $'\r\033\\[K\033\\[\\?7l\\[#+-+\\] +[0-9]+ % +[0-9]+ s \\| storage in [0-9.]+ out [0-9.]+ GB/s \\| [0-9.]+ req/s \\| .* [0-9]+ s left\033\\[\\?7h' "$OUT"
+	grep -aqE $'left\033\\[\\?7h\r\033\\[K====' "$OUT"
+}
+
+@test "--progress: a live line in a pipe, plain lines, none" {
+	expect 0 "$KV" "${SMALL[@]}" --duration 2 --progress terminal
+	grep -aq $'\r\033\\[K\033\\[?7l\\[' "$ERR"
+	expect 0 "$KV" "${SMALL[@]}" --duration 2
+	! grep -aq $'\033' "$ERR"
+	expect 0 "$KV" "${SMALL[@]}" --duration 2 --progress terminal --quiet
+	is_empty "$ERR"
+	command -v script >/dev/null || skip "script is missing"
+	script -qec "'$KV' $(printf "'%s' " "${SMALL[@]}" --duration 2 --progress off)" /dev/null >"$OUT" </dev/null
+	! grep -aqE $'\033\\[K|s left' "$OUT"
 }
 
 # ---- the run ----

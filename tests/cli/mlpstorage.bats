@@ -189,6 +189,35 @@ into_full() {
 	lacks "$OUT" "$esc"
 }
 
+@test "on a terminal: stages and the engine's progress in one line, which is in no file" {
+	command -v script >/dev/null || skip "script is missing"
+	local run
+	TERM=xterm script -qec "'$MLPSTORAGE' kvcache run -rd '$R' --model tiny-1b --num-users 4 --duration 2 \
+		--generation-mode none --gpu-mem-gb 0 --cpu-mem-gb 0 --storage-capacity-gb 1" /dev/null >"$OUT" </dev/null
+	grep -aq $'\033\\[K\033\\[?7l\\[1/4\\] Validating environment...\033\\[?7h' "$OUT"
+	grep -aqE $'\033\\[K\033\\[\\?7l\\[#+-+\\] +[0-9]+ % ' "$OUT"
+	grep -aqE $'\033\\[K(\033\\[[0-9;]*m)?[0-9: -]*\\|RESULT: Result: ' "$OUT"
+	lacks "$OUT" "Stage "
+	run="$(dirname "$(metadata)")"
+	[ -s "$run"/kvcache_*.stderr.log ]
+	if grep -aq $'\033\\[K' "$run"/kvcache_*.stderr.log; then return 1; fi
+	TERM=dumb script -qec "'$MLPSTORAGE' kvcache run -rd '$R' --what-if" /dev/null >"$OUT" </dev/null
+	has "$OUT" "STATUS: Stage 1/4: Validating environment..."
+	lacks "$OUT" $'\033'
+}
+
+@test "not on a terminal: plain lines, and the engine is not told to draw" {
+	mkdir "$T/ours"
+	stand_in
+	cp "$T/engine" "$T/ours/kv-cache"
+	expect 0 run_with --kvcache-bin-path "$T/ours/kv-cache"
+	has "$ERR" "STATUS: Stage 3/4: Running benchmark..."
+	lacks "$ERR" $'\033'
+	if grep -q -- --progress "$T/ours/engine.args"; then return 1; fi
+	expect 0 run_with --kvcache-bin-path "$T/ours/kv-cache" --progress plain
+	grep -qx -- --progress "$T/ours/engine.args"
+}
+
 @test "log levels: quiet, level, verbose" {
 	stand_in
 	expect 0 run_with --quiet

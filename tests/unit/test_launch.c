@@ -16,6 +16,7 @@
 #include <cmocka.h>
 
 #include "base/file.h"
+#include "launch/erase.h"
 #include "launch/launch.h"
 
 static char root[64];
@@ -436,6 +437,60 @@ static void test_repeated_signal(void **state)
 	assert_int_equal(run.result.exit_status, 8);
 }
 
+/* What erase_write() leaves in a file of the bytes, given @step at once. */
+static char *erased(const char *bytes, size_t step)
+{
+	CLEANUP_FREE char *path = put("erased", "", 0644);
+	int fd = open(path, O_WRONLY | O_TRUNC);
+	struct erase *e = calloc(1, sizeof(*e));
+	size_t len = strlen(bytes);
+	for (size_t i = 0; i < len; i += step)
+		assert_int_equal(erase_write(e, fd, bytes + i, i + step < len ? step : len - i), 0);
+	assert_int_equal(erase_end(e, fd), 0);
+	free(e);
+	close(fd);
+	return read_back("erased");
+}
+
+/* A line that is drawn again and again is not kept; what stands above it, and other escapes, are. */
+static void test_erase(void **state)
+{
+	(void)state;
+	static const struct {
+		const char *bytes, *kept;
+	} cases[] = {
+		{"plain\nlast", "plain\nlast"},
+		{"a\n\r\033[K1 %\r\033[K2 %\r\033[Kmessage\n\r\033[K3 %\r\033[K", "a\nmessage\n"},
+		{"\033[1;31mred\033[0m\n\rx\033[K\n", "\033[1;31mred\033[0m\n\rx\033[K\n"},
+		{"\n\r\033[K\n", "\n\n"},
+	};
+	for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+		for (size_t step = 1; step < 8; step++) {
+			CLEANUP_FREE char *kept = erased(cases[i].bytes, step);
+			assert_string_equal(kept, cases[i].kept);
+		}
+	}
+}
+
+/* A line that is too long to hold is kept; the one behind it is judged again. */
+static void test_erase_long(void **state)
+{
+	(void)state;
+	struct str bytes = {0}, kept = {0};
+	str_add(&bytes, "first\n");
+	for (int i = 0; i < 2 * ERASE_MAX; i++)
+		str_add(&bytes, "x");
+	str_add(&kept, str_text(&bytes));
+	str_add(&bytes, "\r\033[K\nnext\r\033[K");
+	str_add(&kept, "\r\033[K\n");
+	for (size_t step = 1000; step < 10000; step += 3000) {
+		CLEANUP_FREE char *found = erased(str_text(&bytes), step);
+		assert_string_equal(found, str_text(&kept));
+	}
+	str_release(&bytes);
+	str_release(&kept);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
 
 int main(void)
@@ -449,6 +504,7 @@ int main(void)
 		TEST(test_screen_closed),   TEST(test_log_full),
 		TEST(test_leftover),        TEST(test_first_signal),
 		TEST(test_second_signal),   TEST(test_repeated_signal),
+		TEST(test_erase),           TEST(test_erase_long),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
