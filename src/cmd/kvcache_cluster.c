@@ -170,6 +170,14 @@ void kvcache_cluster_start(struct kvcache_cluster *k)
 		log_warning("no time series: %s", strerror(-rc));
 }
 
+int kvcache_cluster_argv(const struct cmd_invocation *inv, struct strlist *argv)
+{
+	if (inv->cluster.skip_series)
+		return 0;
+	int rc = strlist_add(argv, "--host-series-interval");
+	return rc ? rc : strlist_addf(argv, "%g", inv->cluster.interval_s);
+}
+
 void kvcache_cluster_samples(struct kvcache_cluster *k, uint32_t rank, const char *lines,
 			     size_t len)
 {

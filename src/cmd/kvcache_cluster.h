@@ -47,6 +47,8 @@ void kvcache_cluster_collect(struct kvcache_cluster *k, const struct cmd_invocat
 			     enum kvcache_cluster_way way, const struct strlist *entries);
 /** kvcache_cluster_record() - system_info into the metadata of @r, which must outlive @k. */
 void kvcache_cluster_record(struct kvcache_cluster *k, struct record *r);
+/** kvcache_cluster_argv() - the words that make our engine's ranks sample their hosts. Return: 0 or -ENOMEM. */
+int kvcache_cluster_argv(const struct cmd_invocation *inv, struct strlist *argv);
 /** kvcache_cluster_start() - begin the time series; the run directory must be there. */
 void kvcache_cluster_start(struct kvcache_cluster *k);
 /** kvcache_cluster_host() - a rank told what its host is: the first time at the start, the last time at the end. */

@@ -53,7 +53,7 @@ static const char *const leading[] = {
 	"--cpu-mem-gb", "--generation-mode", "--performance-profile"};
 
 /* Options that this program decides; a given value has been seen to elsewhere. */
-static const char *const decided[] = {"--cache-dir", "--output"};
+static const char *const decided[] = {"--cache-dir", "--output", "--host-series-interval"};
 
 static bool is_among(const char *name, const char *const *names, size_t count)
 {
@@ -117,6 +117,8 @@ static int build_argv(struct kvcache_run *run)
 		rc = is_job ? strlist_add(argv, "--frames") : add_pair(argv, "--output", run->result_path);
 	if (!rc && is_job && !run->inv->config.opt.cache_dir && !run->inv->config.opt.cleanup)
 		rc = strlist_add(argv, "--cleanup"); /* on hosts where we cannot remove it */
+	if (!rc && is_job && run->inv->job.engine.is_ours)
+		rc = kvcache_cluster_argv(run->inv, argv);
 	if (!rc)
 		rc = add_others(options, argv);
 	if (!rc && run->inv->universal.quiet && run->engine.is_ours)
@@ -366,6 +368,13 @@ static int validate(struct kvcache_run *run)
 	return code;
 }
 
+static enum kvcache_cluster_way cluster_way(const struct kvcache_run *run)
+{
+	if (!run->inv->job.is_distributed)
+		return KVCACHE_CLUSTER_LOCAL;
+	return run->inv->job.engine.is_ours ? KVCACHE_CLUSTER_RANKS : KVCACHE_CLUSTER_SSH;
+}
+
 static int run_once(struct kvcache_run *run)
 {
 	cmd_stage(1, RUN_STAGES, "Validating environment");
@@ -373,7 +382,7 @@ static int run_once(struct kvcache_run *run)
 	if (code)
 		return code;
 	cmd_stage(2, RUN_STAGES, "Collecting cluster info");
-	kvcache_cluster_collect(&run->cluster, run->inv, KVCACHE_CLUSTER_LOCAL, NULL);
+	kvcache_cluster_collect(&run->cluster, run->inv, cluster_way(run), &run->inv->job.layout.entries);
 	code = open_run(run);
 	if (code)
 		return code;

@@ -151,3 +151,139 @@ run_file() {
 	expect 8 run_with --timeseries-interval 0.1
 	metadata_says '.status == "interrupted" and .timeseries_data.num_samples >= 1 and .cluster_snapshots.end.num_hosts == 1'
 }
+
+# --- other machines
+
+# A launcher and a rank starter that do nothing: these tests are about what is found out of the hosts, not about the run.
+fake_job() {
+	mkdir -p "$T/bin"
+	printf '#!/bin/sh\n[ "$1" = --version ] && echo "mpirun (Open MPI) 4.1.4"\n%s\nexit 0\n' "$1" >"$T/bin/mpirun"
+	printf '#!/bin/sh\nexit 0\n' >"$T/bin/mlpstorage-rank"
+	chmod +x "$T/bin/mpirun" "$T/bin/mlpstorage-rank"
+	export MPI_RUN_BIN="$T/bin/mpirun" PATH="$T/bin:$PATH"
+}
+
+# An ssh that notes its words and runs the command here, as the shell that a real one would start: nodeN tells that its
+# name is nodeN. Four hosts behave badly.
+fake_ssh() {
+	mkdir -p "$T/bin"
+	cat >"$T/bin/ssh" <<-'END'
+		#!/bin/sh
+		printf '%s\n' "$*" >>"$(dirname "$0")/ssh.calls"
+		while [ "$1" != -- ]; do shift; done
+		host="$2"
+		case "$host" in
+		hangs) exec sleep 1000 ;;
+		denied) echo 'Warning: noise' >&2; echo 'me@denied: Permission denied (publickey).' >&2; exit 255 ;;
+		broken) exit 3 ;;
+		garbage) echo 'not what was asked for'; exit 0 ;;
+		esac
+		echo "Welcome to $host"
+		sh -c "$3" | sed "s/^$(uname -n)\$/$host/"
+	END
+	chmod +x "$T/bin/ssh"
+	PATH="$T/bin:$PATH"
+}
+
+# A run of another engine on these hosts, however it ends.
+run_on() {
+	fake_job "$FAKE_JOB"
+	"$MLPSTORAGE" kvcache run --model tiny-1b --num-users 5 --duration 10 --cpu-mem-gb 0 --skip-validation \
+		--results-dir "$R" --kvcache-bin-path "$T/engine" --hosts "$@" >"$OUT" 2>"$ERR" </dev/null || true
+}
+
+@test "ssh: every host once, in the order typed, slots removed" {
+	fake_ssh
+	run_on node1:2 node2:1 node1:1
+	metadata_says '.system_info | .collection_method == "ssh" and .num_hosts == 2 and [.hosts[].hostname] == ["node1", "node2"]
+		and .requested_hosts == ["node1", "node2"] and (has("failed_hosts") | not)
+		and .total_memory_bytes == 2 * .min_memory_bytes'
+	metadata_says '.cluster_snapshots | .collection_method == "ssh" and .start.num_hosts == 2 and .end.num_hosts == 2'
+	jq -e '.hosts[1] | (.vmstat | length) > 10 and (.mounts | length) > 0' "$(run_file kv_cache_cluster_info.json)"
+}
+
+@test "ssh line: BatchMode, ConnectTimeout, accept-new, and a user where one is named" {
+	fake_ssh
+	run_on node1 --skip-timeseries
+	grep -q -- '^-o BatchMode=yes -o ConnectTimeout=60 -o StrictHostKeyChecking=accept-new -- node1 sh -c ' "$T/bin/ssh.calls"
+	rm -r "$R" "$T/bin/ssh.calls"
+	run_on node1 --skip-timeseries --ssh-username bench --cluster-collection-timeout 7
+	grep -q -- '-o ConnectTimeout=7 -o StrictHostKeyChecking=accept-new -l bench -- node1 ' "$T/bin/ssh.calls"
+}
+
+@test "ssh: localhost is read directly" {
+	fake_ssh
+	run_on localhost "$(uname -n)" LOCALHOST 127.0.0.1
+	metadata_says '.system_info.collection_method == "ssh" and .system_info.num_hosts >= 1 and (.system_info | has("failed_hosts") | not)'
+	[ ! -e "$T/bin/ssh.calls" ]
+}
+
+@test "ssh: a host that fails, denies or talks nonsense is told, and no host of zero memory appears" {
+	fake_ssh
+	run_on node1 denied broken garbage
+	metadata_says '.system_info | .num_hosts == 1 and .min_memory_bytes > 0 and [.failed_hosts[].hostname] == ["denied", "broken", "garbage"]'
+	metadata_says '.system_info.failed_hosts | .[0].error == "me@denied: Permission denied (publickey)." and
+		.[1].error == "ssh ended with exit status 3" and .[2].error == "its answer is not complete"'
+	has "$ERR" "cluster information: denied: me@denied: Permission denied (publickey)."
+	has "$ERR" "cluster information: broken: "
+}
+
+@test "ssh: a host that hangs costs its time limit and nothing else" {
+	fake_ssh
+	# interrupted, so that it is not asked a second time
+	FAKE_JOB='kill -INT $PPID; sleep 0.2' run_on node1 hangs --cluster-collection-timeout 1 --skip-timeseries
+	metadata_says '.status == "interrupted" and .cluster_snapshots.start.num_hosts == 1 and .cluster_snapshots.end == null'
+	metadata_says '.system_info | .num_hosts == 1 and .failed_hosts[0].hostname == "hangs" and .failed_hosts[0].error == "no answer within 11 s"'
+	! pgrep -f "$T/bin/ssh" >/dev/null
+}
+
+@test "ssh: nobody answers: this machine alone, and why" {
+	fake_ssh
+	run_on denied broken
+	metadata_says '.system_info | .collection_method == "local_fallback" and .num_hosts == 1 and (.failed_hosts | length) == 2
+		and .mpi_error == "no host could be asked"'
+	has "$ERR" "cluster information is of this machine only: no host could be asked"
+}
+
+@test "ssh: not installed" {
+	mkdir -p "$T/only"
+	for tool in sh cat sed uname dirname; do ln -s "$(command -v "$tool")" "$T/only/$tool"; done
+	fake_job
+	PATH="$T/bin:$T/only" "$MLPSTORAGE" kvcache run --model tiny-1b --cpu-mem-gb 0 --skip-validation --results-dir "$R" \
+		--kvcache-bin-path "$T/engine" --hosts node1 >"$OUT" 2>"$ERR" </dev/null || true
+	metadata_says '.system_info.failed_hosts[0].error == "ssh: No such file or directory"'
+}
+
+@test "ssh: hosts that differ are told" {
+	fake_ssh
+	sed -i 's/sed "s/sed -e "s\/^VERSION_ID=.*\/VERSION_ID=$host\/" -e "s\/^MemTotal: .*\/MemTotal: ${#host}000000 kB\/" -e "s/' "$T/bin/ssh"
+	run_on node1 node22
+	has "$ERR" "hosts are not alike: memory differs by 20 %: node1 has "
+	has "$ERR" "hosts are not alike: operating system version differs: node1 on node1, node22 on node22"
+	metadata_says '(.system_info.host_consistency_issues | length) == 2'
+}
+
+@test "ssh: the time series of every host; an unreachable one is absent" {
+	fake_ssh
+	FAKE_JOB='sleep 1' run_on node1 denied localhost --timeseries-interval 0.2
+	metadata_says --arg h "$(uname -n)" '.timeseries_data.hosts_collected | sort == (["node1", $h] | sort)'
+	jq -e --arg h "$(uname -n)" '.collection_method == "ssh" and .hosts_requested == ["node1", "denied", "localhost"]
+		and (.samples_by_host.node1 | length) >= 2 and (.samples_by_host[$h] | length) >= 2' "$(run_file '*_timeseries.json')"
+}
+
+@test "what-if on several hosts: nobody is contacted" {
+	fake_ssh
+	run_on node1 node2 --what-if
+	metadata_says '.system_info.collection_method == "local" and .system_info.num_hosts == 1'
+	[ ! -e "$T/bin/ssh.calls" ]
+}
+
+@test "hosts with --exec-type local or docker are not contacted" {
+	fake_ssh
+	for kind in local docker; do
+		expect 0 run_with --hosts node1 node2 --exec-type $kind
+		metadata_says '.system_info.collection_method == "local" and .system_info.num_hosts == 1'
+		[ ! -e "$T/bin/ssh.calls" ]
+		rm -r "$R"
+	done
+}
