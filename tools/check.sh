@@ -61,7 +61,7 @@ export ASAN_OPTIONS=detect_leaks=1:abort_on_error=0
 export UBSAN_OPTIONS=print_stacktrace=1:halt_on_error=1
 export TSAN_OPTIONS=halt_on_error=1
 
-suite check -Dbuildtype=debugoptimized -- --suite style --suite unit --suite golden --suite cli --suite disk
+suite check -Dbuildtype=debugoptimized -- --suite style --suite unit --suite golden --suite cli --suite schema --suite disk
 suite asan -Dbuildtype=debugoptimized -Db_sanitize=address,undefined -Db_lundef=false -- --suite unit --suite golden --suite cli --suite disk -t 5
 suite tsan -Dbuildtype=debugoptimized -Db_sanitize=thread -Db_lundef=false -- --suite unit --suite golden --suite disk -t 5
 

@@ -27,6 +27,7 @@ teardown() {
 	local file
 	for file in bin/mlpstorage bin/kv-cache share/man/man1/mlpstorage.1 share/man/man1/kv-cache.1 \
 		share/bash-completion/completions/mlpstorage share/bash-completion/completions/kv-cache \
+		share/mlpstorage/schemas/result.schema.json share/mlpstorage/schemas/metadata.schema.json \
 		share/mlpstorage/workload-v3.yaml share/mlpstorage/workload-v1.yaml \
 		share/doc/mlpstorage/README.md share/doc/mlpstorage/LICENSE share/doc/mlpstorage/MEASURING.md; do
 		[ -s "$P/$file" ] || {
