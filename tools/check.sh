@@ -1,6 +1,6 @@
 #!/bin/sh
 # Every test: style, units, golden runs, command line and disk; the same again under ASan+UBSan and (but for the command line)
-# TSan; a tenth of the fuzzing, of the benchmarks and of the soak. Ends with one line "N passed, N failed".
+# TSan; a tenth of the fuzzing and of the soak, and a glance at the benchmarks. Ends with one line "N passed, N failed".
 set -u
 cd "$(dirname "$0")/.." || exit 1
 passed=0 failed=0 skipped=0
@@ -70,8 +70,8 @@ tools/fuzz.sh 60
 count "fuzz: one minute over all parsers" $?
 
 echo "== bench"
-make -s all && tools/bench.sh build/release 1
-count "bench: one tenth" $?
+make -s all && bench/bench.py build/release --tiny
+count "bench: everything runs" $?
 
 echo "== soak"
 tools/soak.sh build/release 50 5

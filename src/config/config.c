@@ -266,10 +266,10 @@ static int check_simulate(struct load *l)
 	if (given(l, "--workers"))
 		rc = problems_add(l->problems, ERR_CONFIG_INCOMPATIBLE,
 				  "--workers: not with --simulate, which runs on one thread");
-	if (!rc && given(l, "--storage-backend") && opt->storage_backend != BACKEND_MODEL)
+	if (!rc && given(l, "--storage-backend") && opt->storage_backend == BACKEND_FILE)
 		rc = problems_add(l->problems, ERR_CONFIG_INCOMPATIBLE,
 				  "--storage-backend: --simulate takes simulated devices only, "
-				  "expected model");
+				  "expected model or null");
 	/* A simulation has no other kind of device, so the default of files gives way without a
 	 * word. */
 	if (!given(l, "--storage-backend"))

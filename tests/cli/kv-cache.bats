@@ -550,6 +550,12 @@ into_full() {
 	result '.requests_completed > 0 and ([.host[], .time[], .cpu[]] | all(. == null))'
 }
 
+@test "the virtual clock with a tier that takes no time" {
+	expect 0 "$KV" --simulate --storage-backend null --cpu-mem-gb 0 --model tiny-1b --num-users 5 --duration 60 --generation-mode none \
+		--seed 1 --output "$R"
+	result '.requests_completed > 0 and .measured.storage.read_latency_ms.max == 0 and .measured.window_s == 60'
+}
+
 @test "the same seed has the same fingerprint with 1 and 8 workers" {
 	local workers one
 	for workers in 1 8; do
