@@ -296,6 +296,17 @@ static int check_tensor_parallel(struct load *l)
 	return 0;
 }
 
+static int check_interval(struct load *l)
+{
+	const struct config_options *opt = &l->cfg->opt;
+	if (opt->interval_s > 0 && opt->interval_s < CONFIG_INTERVAL_MIN_S)
+		return problems_add(l->problems, ERR_CONFIG_INVALID, "--interval: %g is out of range, expected 0 or at least %g",
+				    opt->interval_s, CONFIG_INTERVAL_MIN_S);
+	if (opt->interval_file && opt->interval_s <= 0)
+		return problems_add(l->problems, ERR_CONFIG_INCOMPATIBLE, "--interval-file: only with --interval");
+	return 0;
+}
+
 static int check_roles(struct load *l)
 {
 	const struct config_options *opt = &l->cfg->opt;
@@ -404,7 +415,7 @@ int config_load(const struct opt_group *group, struct config *cfg, struct proble
 	static int (*const steps[])(struct load *) = {
 		load_workload,         load_model,    load_model_tiers,    check_simulate,
 		check_tensor_parallel, check_io_size, check_trace_speedup, check_cache_dir,
-		check_roles,           load_fault_plan, notice_unused,
+		check_roles, check_interval, load_fault_plan, notice_unused,
 	};
 	struct load l = {.group = group, .cfg = cfg, .problems = problems};
 	int rc = 0;

@@ -30,6 +30,8 @@ enum config_arrival { ARRIVAL_OPEN, ARRIVAL_CLOSED };
 enum config_progress { PROGRESS_AUTO, PROGRESS_TERMINAL, PROGRESS_PLAIN, PROGRESS_OFF };
 enum config_log { CONFIG_LOG_DEBUG, CONFIG_LOG_INFO, CONFIG_LOG_WARNING, CONFIG_LOG_ERROR, CONFIG_LOG_CRITICAL };
 
+#define CONFIG_INTERVAL_MIN_S 0.01 /* of --interval */
+
 /* Tiers from the top of the waterfall to its end. */
 enum tier_class { TIER_GPU, TIER_CPU, TIER_STORAGE, TIER_CLASSES };
 
@@ -76,6 +78,8 @@ struct config_options {
 	bool quiet;
 	int progress; /* enum config_progress */
 	int64_t warmup_s;
+	double interval_s; /* 0: no time series */
+	char *interval_file;
 	char *trace;
 	int trace_format;
 	double trace_speedup; /* 0: as fast as service allows */

@@ -112,6 +112,11 @@ static const struct opt table[] = {
 	{"--cleanup", NULL, OPT_FLAG, FIELD(cleanup), .help = "remove the cache files at the end"},
 	{"--output", NULL, OPT_TEXT, FIELD(output), .meta = "FILE", .flags = OPT_F_FILE,
 	 .help = "result file; without it benchmark_results_YYYYmmdd_HHMMSS.json"},
+	{"--interval", NULL, OPT_REAL, FIELD(interval_s), RANGE(0, 86400), .def = "0", .meta = "SECONDS",
+	 .help = "write rates and latencies of every interval of this length, at least 0.01; 0: none"},
+	{"--interval-file", NULL, OPT_TEXT, FIELD(interval_file), .meta = "FILE", .flags = OPT_F_FILE,
+	 .help = "where --interval writes, one JSON object a line; without it the result file's name with "
+		 "_interval.ndjson in place of .json"},
 	{"--raw-samples", NULL, OPT_FLAG, FIELD(raw_samples),
 	 .help = "write every single latency into the result file"},
 	{"--frames", NULL, OPT_FLAG, FIELD(frames),

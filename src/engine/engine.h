@@ -8,7 +8,9 @@
  * main.c     command line           storage.c  the cache directory: checks, lock, direct I/O
  * ranks.c    agreement, progress    ranks_pool.c  one result of many ranks    ranks_host.c  facts and samples of each host
  * setup.c    everything a run needs watch.c    progress, signals, samples at the window's two ends
- * report.c   verdicts and result    trace_info.c  kv-cache trace-info
+ * report.c   verdicts and result    intervals.c  the file of --interval
+ * judge.c    was the rate steady
+ * trace_info.c  kv-cache trace-info
  */
 #pragma once
 
@@ -97,6 +99,10 @@ struct engine {
 	bool seed_was_drawn;
 	bool is_file_backend;
 	char output[4096];
+	char interval_path[4200]; /* of --interval; "": none */
+	int interval_fd;	  /* -1: none */
+	uint64_t interval_errors; /* told so far */
+	int interval_rc;	  /* first failure */
 	struct strlist notices;
 	struct host_facts host;
 	struct storage storage;
@@ -142,6 +148,17 @@ void watch_signals(void);
 bool watch_fill(struct engine *e, struct watch *ret);
 /** watch_run() - from runner_start() to the drained end: progress, first signal stops, second exits at once. */
 void watch_run(struct engine *e, struct watch *ret);
+
+/** intervals_check() - where --interval writes, once e->output is known, and whether it can. */
+void intervals_check(struct engine *e, struct problems *problems);
+int intervals_create(struct engine *e, struct error *err);
+/** intervals_write() - write the intervals that are over. A failure is told once; the run goes on, and its exit code says it. */
+void intervals_write(struct engine *e);
+/** intervals_close() - after the last intervals_write(). */
+void intervals_close(struct engine *e);
+
+/** judge_steady() - did the rate hold still over the window? (judge.c) */
+void judge_steady(const struct runner_outcome *o, struct verdict *ret);
 
 /** report_run() - merge, judge, print, write. Return: exit code. */
 int report_run(struct engine *e, const struct watch *watch);

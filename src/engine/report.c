@@ -195,6 +195,7 @@ static void fill(struct run_result *r, struct engine *e, const struct watch *wat
 		.is_interrupted = watch->was_interrupted,
 		.window_ns = o->window_ns,
 		.warmup_ns = e->runner_setup.warmup_ns,
+		.interval_file = e->interval_path,
 		.workers = e->runner_setup.workers,
 		.in_service_max = o->in_service_max,
 		.predicted_bytes = e->predicted_bytes,
@@ -205,6 +206,7 @@ static void fill(struct run_result *r, struct engine *e, const struct watch *wat
 	judge_client(r, o, watch);
 	judge_page_cache(r, e);
 	judge_samples(r);
+	judge_steady(o, &r->steady_state);
 	judge_validity(r);
 }
 
@@ -285,5 +287,5 @@ int report_run(struct engine *e, const struct watch *watch)
 		code = conclude(e, &r);
 	ranks_pooled_release(&pooled);
 	metrics_free(m);
-	return code;
+	return code ? code : e->interval_rc ? EXIT_ENVIRONMENT : EXIT_OK;
 }

@@ -102,6 +102,7 @@ static int check_storage(struct engine *e, struct problems *problems, struct err
 int engine_check(struct engine *e, struct problems *problems, struct error *err)
 {
 	e->setup_begin_ns = clock_mono_ns();
+	e->interval_fd = -1;
 	e->is_file_backend = e->cfg->opt.storage_backend == BACKEND_FILE;
 	error_log_init(&e->errors);
 	engine_seed(e);
@@ -113,6 +114,7 @@ int engine_check(struct engine *e, struct problems *problems, struct error *err)
 		return rc ? rc : host_rc;
 	check_memory(e, problems);
 	check_output(e, problems);
+	intervals_check(e, problems);
 	struct error workload_err = {0};
 	uint32_t rank = (uint32_t)comm_rank(e->comm);
 	rc = workload_new(e->cfg, e->seed + rank, rank, &e->workload, &workload_err);
@@ -264,6 +266,7 @@ static int engine_runner(struct engine *e, struct error *err)
 		.warmup_ns = (uint64_t)o->warmup_s * NS_PER_S,
 		.duration_ns = (uint64_t)o->duration_s * NS_PER_S,
 		.drain_ns = (uint64_t)o->drain_timeout_s * NS_PER_S,
+		.interval_ns = (uint64_t)(o->interval_s * 1e9 + 0.5),
 		.prepared = prepared_count(e),
 		.seed = e->seed + (uint32_t)comm_rank(e->comm),
 	};
@@ -323,6 +326,8 @@ int engine_open(struct engine *e, struct error *err)
 		rc = engine_runner(e, err);
 	if (!rc)
 		rc = ranks_open(e);
+	if (!rc && e->cfg->opt.interval_s > 0)
+		rc = intervals_create(e, err);
 	if (rc && !err->code)
 		error_set(err, rc, ERR_FS_FULL, "cannot set up the run: %s", strerror(-rc));
 	e->setup_s = (double)(clock_mono_ns() - e->setup_begin_ns) / 1e9;
@@ -332,6 +337,7 @@ int engine_open(struct engine *e, struct error *err)
 void engine_release(struct engine *e, bool is_finished)
 {
 	runner_free(e->runner);
+	intervals_close(e);
 	cache_free(e->cache);
 	for (unsigned i = 0; i < e->tier_count; i++)
 		tier_free(e->tier[i]);

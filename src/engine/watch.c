@@ -285,6 +285,7 @@ void watch_run(struct engine *e, struct watch *ret)
 	struct runner_progress p = {0}, last = {0};
 	for (;;) {
 		runner_progress(e->runner, &p);
+		intervals_write(e);
 		uint64_t elapsed = clock_mono_ns() - start;
 		if (!e->cfg->opt.simulate)
 			p.now_ns = elapsed;
@@ -311,6 +312,8 @@ void watch_run(struct engine *e, struct watch *ret)
 		}
 	}
 	watch_end(e, ret);
+	intervals_write(e);
+	intervals_close(e);
 	log_live(NULL);
 	clock_iso_utc(ret->ended_utc, time(NULL));
 }

@@ -3,6 +3,9 @@
  */
 #include "metrics/hist.h"
 
+#include <stddef.h>
+#include <string.h>
+
 #include "base/mem.h"
 
 void hist_record(struct hist *h, uint64_t ns)
@@ -18,6 +21,15 @@ void hist_record(struct hist *h, uint64_t ns)
 	h->bucket[hist_index(ns)]++;
 }
 
+void hist_clear(struct hist *h)
+{
+	if (h->count == 0)
+		return;
+	uint32_t first = hist_index(h->min_ns), last = hist_index(h->max_ns);
+	memset(&h->bucket[first], 0, (last - first + 1) * sizeof(h->bucket[0]));
+	memset(h, 0, offsetof(struct hist, bucket));
+}
+
 void hist_merge(struct hist *to, const struct hist *from)
 {
 	if (from->count == 0)
@@ -29,7 +41,7 @@ void hist_merge(struct hist *to, const struct hist *from)
 	to->sum_low += from->sum_low;
 	to->sum_high += from->sum_high;
 	to->over += from->over;
-	for (uint32_t i = 0; i < HIST_BUCKETS; i++)
+	for (uint32_t i = hist_index(from->min_ns), last = hist_index(from->max_ns); i <= last; i++)
 		to->bucket[i] += from->bucket[i];
 }
 

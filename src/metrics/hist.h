@@ -47,7 +47,10 @@ static inline uint32_t hist_index(uint64_t ns)
 /** hist_record() - add one sample. O(1), no branch but the range checks. Threads: one writer. */
 void hist_record(struct hist *h, uint64_t ns);
 
-/** hist_merge() - add @from to @to. O(buckets). */
+/** hist_clear() - empty again; touches only buckets that were used. */
+void hist_clear(struct hist *h);
+
+/** hist_merge() - add @from to @to. O(buckets between @from's extremes). */
 void hist_merge(struct hist *to, const struct hist *from);
 
 /** hist_low_ns(), hist_high_ns() - smallest and largest value of a bucket. */

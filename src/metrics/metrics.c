@@ -139,6 +139,17 @@ int metrics_merge(struct metrics *to, const struct metrics *from)
 	return 0;
 }
 
+void metrics_clear(struct metrics *m)
+{
+	memset(m->count, 0, sizeof(m->count));
+	memset(m->oldest_age_ns, 0, sizeof(m->oldest_age_ns));
+	m->raw_dropped = 0;
+	for (int i = 0; i < METRIC_RAW_COUNT; i++)
+		m->raw[i].count = 0;
+	for (int i = 0; i < METRIC_HIST_COUNT; i++)
+		hist_clear(&m->hist[i]);
+}
+
 void metrics_sample(struct metrics *m, enum metric_raw which, uint64_t ns)
 {
 	struct metric_samples *s = &m->raw[which];
@@ -153,6 +164,14 @@ void error_log_init(struct error_log *log)
 {
 	memset(log, 0, sizeof(*log));
 	pthread_mutex_init(&log->lock, NULL);
+}
+
+uint64_t error_log_total(struct error_log *log)
+{
+	pthread_mutex_lock(&log->lock);
+	uint64_t total = log->total;
+	pthread_mutex_unlock(&log->lock);
+	return total;
 }
 
 static struct error_class *class_find(struct error_log *log, const char *name)

@@ -133,6 +133,8 @@ struct metrics *metrics_new(void); /* NULL: out of address space */
 void metrics_free(struct metrics *m);
 /** metrics_merge() - add @from to @to (counters, histograms, samples; ages by maximum). Return: 0 or -ENOMEM. */
 int metrics_merge(struct metrics *to, const struct metrics *from);
+/** metrics_clear() - empty again, as new; touches only what was used. */
+void metrics_clear(struct metrics *m);
 /** metrics_sample() - keep one raw sample; counts it as dropped when memory runs out. */
 void metrics_sample(struct metrics *m, enum metric_raw which, uint64_t ns);
 /** metrics_counter_name(), metrics_hist_name() - stable lower-case names ("cache_hits", "storage_read_device", "response_batch"). @buf is used when the name is composed. */
@@ -183,5 +185,7 @@ struct error_log {
 void error_log_init(struct error_log *log);
 /** error_log_add() - count one error. @name: its class; @first: used when the class is new. Threads: any. */
 void error_log_add(struct error_log *log, const char *name, const char *first);
+/** error_log_total() - how many so far. Threads: any. */
+uint64_t error_log_total(struct error_log *log);
 /** error_log_merge() - add @from, which nobody writes any more, to @to. Threads: any. */
 void error_log_merge(struct error_log *to, const struct error_log *from);

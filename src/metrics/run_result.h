@@ -46,6 +46,16 @@ struct run_io {
 	uint32_t direct_align_bytes;
 };
 
+/** One interval of --interval. */
+struct run_interval {
+	uint64_t number;
+	uint64_t begin_ns, end_ns; /* since the start of the run, warm-up included */
+	bool is_warmup;
+	uint32_t in_service, waiting, transfers, tier_ops; /* at its end: see struct runner_load */
+	uint64_t errors; /* in it */
+	const struct metrics *m;
+};
+
 struct run_host {
 	char hostname[256];
 	char kernel[256];
@@ -73,6 +83,7 @@ struct run_result {
 	bool is_interrupted; /* a signal ended the run early */
 	uint64_t window_ns;  /* measured length of the window */
 	uint64_t warmup_ns;
+	const char *interval_file; /* "": no --interval */
 	uint32_t workers;
 	uint32_t in_service_max;
 	double gpu_effective_bytes; /* 0 in this version */
@@ -88,7 +99,7 @@ struct run_result {
 
 	const struct result_pool *pool; /* several ranks: who they were (result/pool.h); NULL: one process */
 
-	struct verdict client_bound, page_cache_bypassed, enough_samples;
+	struct verdict client_bound, page_cache_bypassed, enough_samples, steady_state;
 	bool is_valid; /* bytes moved in the window and no error occurred */
 	char invalid_why[VERDICT_WHY_MAX];
 };

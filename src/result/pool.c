@@ -67,6 +67,7 @@ static const struct row rows[] = {
 	ROW(U64, HOST_SUM, host.memory_bytes),
 	ROW(VERDICT, ANY, client_bound),
 	ROW(VERDICT, ALL, page_cache_bypassed),
+	ROW(VERDICT, ALL, steady_state),
 };
 
 /* What the pooled result says of each rank beside its name: key, path in the rank's own result. */

@@ -46,6 +46,12 @@ int result_dump(const struct run_result *r, bool has_histograms, struct str *ret
 int result_write(const struct run_result *r, const char *path);
 
 /**
+ * result_interval() - append one interval of the run as a line of JSON, its end included
+ * "counters" holds what adds up over the intervals of the window to the run's total. Return: 0 or -ENOMEM.
+ */
+int result_interval(const struct run_interval *i, struct str *out);
+
+/**
  * result_text() - the summary for people: plain ASCII, at most 100 columns
  * A value without a sample is shown as "-".
  * Return: 0, -ENOMEM, -EIO when @out took not all of it.

@@ -323,6 +323,7 @@ static void trust_section(struct str *out, const struct run_result *r)
 	verdict_row(out, "client was the bottleneck", &r->client_bound);
 	verdict_row(out, "page cache bypassed", &r->page_cache_bypassed);
 	verdict_row(out, "enough samples", &r->enough_samples);
+	verdict_row(out, "steady state", &r->steady_state);
 	for (size_t i = 0; i < r->notices->count; i++)
 		row(out, "notice", "%s", r->notices->v[i]);
 }

@@ -187,7 +187,8 @@ void chunk_ended(struct worker *w, struct chunk *c, unsigned tier)
 {
 	struct transfer *x = c->transfer;
 	w->chunks_copying -= is_copying(w, tier);
-	count_add(w, COUNT_RETRIES, c->op.retries);
+	if (in_window(w, w->now_ns))
+		count_add(w, COUNT_RETRIES, c->op.retries);
 	if (c->op.result < 0)
 		transfer_fail(x, tier, &c->op, NULL);
 	else if (!x->error && (c->is_write || chunk_verify(w, c, tier)))

@@ -6,6 +6,7 @@
  * transfer.c   one entry through the tiers   place.c     where it is written, and what must go for it
  * chunk.c      its data, chunk by chunk      permits.c   how many may be written at once
  * worker.c     the event loop                runner.c    threads, window, collection
+ * series.c     slots and intervals of the run
  */
 #pragma once
 
@@ -18,6 +19,8 @@
 #include "base/mem.h"
 #include "runner/runner.h"
 #include "workload/key.h"
+
+enum { SERIES_PIECES = 6 }; /* intervals that a worker may be ahead of their reader */
 
 /* ---- admission: streams, arrivals, levels ---- */
 
@@ -117,6 +120,7 @@ struct transfer {
 	uint64_t next_offset;  /* first byte no chunk was submitted for */
 	uint64_t done_bytes;   /* stored bytes through */
 	uint64_t dirty_bytes;  /* buffered: written, not yet durable */
+	uint64_t whole_counted; /* whole-entry operation in flight: bytes counted so far */
 	uint64_t payload_uncounted; /* the payload share of dirty_bytes that completed */
 	uint64_t issue_ns, submit_ns, end_ns;
 	uint32_t chunks;       /* in flight */
@@ -204,6 +208,13 @@ struct task {
 
 enum { WORKER_BATCH = 64 };
 
+/** What a worker recorded in one interval, on its way to the reader. */
+struct series_piece {
+	struct metrics *m;
+	uint64_t number;
+	struct runner_load load;
+};
+
 struct worker {
 	struct runner *run;
 	unsigned index;
@@ -249,6 +260,22 @@ struct worker {
 	uint64_t cpu_begin_ns, ready_begin_ns; /* at the window's begin */
 	bool has_cpu_begin;
 
+	/* series.c */
+	uint64_t boundary_ns;	  /* the next end of a slot or an interval */
+	uint64_t counted_from_ns; /* what happens before counts nowhere: the window's begin; with intervals the warm-up's, while it lasts */
+	uint64_t interval_end_ns;
+	struct metrics *window_m; /* during a warm-up with intervals: the window's metrics, not used yet */
+	uint64_t handed_over[METRIC_COUNTER_COUNT]; /* counted in pieces of the window */
+	uint64_t slot_bytes[RUNNER_SLOTS_MAX][TIER_CLASSES], slot_base[TIER_CLASSES];
+	unsigned slots;
+	struct runner_load load; /* when the window closed */
+	/* guarded by the runner's lock */
+	uint64_t intervals; /* passed */
+	struct series_piece piece[SERIES_PIECES]; /* oldest first */
+	unsigned pieces;
+	struct metrics *spare[SERIES_PIECES]; /* empty */
+	unsigned spares;
+
 	/* mailbox: transfers poked by other workers */
 	ATTR_CACHE_ALIGNED pthread_mutex_t mail_lock;
 	struct list mail;
@@ -293,17 +320,44 @@ struct runner {
 	enum runner_command command;
 	uint32_t commands; /* given so far */
 	bool has_started;
+	/* series.c; counted_m is the sum of the window's intervals */
+	uint64_t slot_ns;
+	uint64_t intervals, interval_begin_ns; /* the next one to be read */
+	bool has_last_interval;
+	struct metrics *interval_m, *counted_m;
 };
 
 /* time and the window */
 uint64_t run_now(const struct worker *w);
 static inline bool in_window(const struct worker *w, uint64_t ns)
 {
-	return ns >= w->run->window_begin_ns && ns < atomic_load_explicit(&w->run->stop_ns, memory_order_relaxed);
+	return ns >= w->counted_from_ns && ns < atomic_load_explicit(&w->run->stop_ns, memory_order_relaxed);
 }
 void run_stop_at(struct runner *r, uint64_t ns);
-/** window_share() - how many of @bytes, moved evenly over [begin, end), fall into the window as known now. */
-uint64_t window_share(const struct worker *w, uint64_t bytes, uint64_t begin_ns, uint64_t end_ns);
+
+/* series.c: the run over time */
+int series_open(struct runner *r);
+void series_free(struct runner *r);
+int series_init(struct worker *w);
+void series_release(struct worker *w);
+/** series_start() - the worker's loop begins. */
+void series_start(struct worker *w);
+/** series_cross() - now_ns has reached boundary_ns: close what ended there. */
+void series_cross(struct worker *w);
+/** series_close() - the window is closed: account what is in flight, close the last slot. */
+void series_close(struct worker *w);
+/** series_count() - a counter over the window so far. */
+uint64_t series_count(const struct worker *w, enum metric_counter c);
+/** series_sum() - all that was counted in the window, and the slots. */
+int series_sum(const struct runner *r, struct metrics *ret, struct runner_outcome *outcome);
+
+/** worker_clock() - read the clock; before anything is recorded with its time. */
+static inline void worker_clock(struct worker *w)
+{
+	w->now_ns = run_now(w);
+	if (w->now_ns >= w->boundary_ns)
+		series_cross(w);
+}
 
 static inline void count_add(struct worker *w, enum metric_counter c, uint64_t n)
 {
@@ -352,8 +406,10 @@ void transfers_cancel(struct worker *w);
 bool transfers_idle(const struct worker *w);
 /** transfers_abandon() - count and tell every operation that has not come back: nobody waits for it any longer. */
 void transfers_abandon(struct worker *w);
-/** transfers_account_whole() - whole-entry transfers in flight when the window closed: their share of it. */
-void transfers_account_whole(struct worker *w);
+/** transfers_account_whole() - whole-entry transfers in flight: count their bytes up to @until_ns. */
+void transfers_account_whole(struct worker *w, uint64_t until_ns);
+/** transfers_count_from() - from now on only what moves after @from_ns counts. */
+void transfers_count_from(struct worker *w, uint64_t from_ns);
 
 /* place.c: where an entry is written */
 /** transfer_write() - place and write an entry. START_NONE: nothing to do (resident, empty, too large). */

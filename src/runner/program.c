@@ -355,7 +355,8 @@ static void task_end(struct task *t)
 			task_record(t);
 		uint64_t limit = (uint64_t)run->setup.cfg->opt.max_requests;
 		/* Real time: a moment ahead, so that every worker sees the end before it comes. */
-		if (atomic_fetch_add_explicit(&run->completed, 1, memory_order_relaxed) + 1 == limit)
+		if (w->now_ns >= run->window_begin_ns &&
+		    atomic_fetch_add_explicit(&run->completed, 1, memory_order_relaxed) + 1 == limit)
 			run_stop_at(run, w->now_ns + (run->setup.is_virtual ? 0 : NS_PER_MS));
 	} else if (w->now_ns >= atomic_load_explicit(&run->stop_ns, memory_order_relaxed)) {
 		/* It ended, but after the window, and the worker has not looked at the time yet. */

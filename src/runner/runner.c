@@ -24,15 +24,6 @@ void run_stop_at(struct runner *r, uint64_t ns)
 		worker_wake(&r->workers[i]);
 }
 
-uint64_t window_share(const struct worker *w, uint64_t bytes, uint64_t begin_ns, uint64_t end_ns)
-{
-	uint64_t from = MAX(begin_ns, w->run->window_begin_ns);
-	uint64_t to = MIN(end_ns, atomic_load_explicit(&w->run->stop_ns, memory_order_relaxed));
-	if (to <= from)
-		return 0;
-	return (uint64_t)((unsigned __int128)bytes * (to - from) / (end_ns - begin_ns));
-}
-
 /* Worker @index's part of @total: parts add up to it, and nobody is left without. */
 static uint32_t share(uint32_t total, uint32_t workers, unsigned index)
 {
@@ -67,7 +58,8 @@ uint64_t runner_memory_bytes(const struct runner_setup *s, uint32_t streams)
 	for (unsigned i = 0; i < s->workers; i++) {
 		struct worker w = {0};
 		worker_sizes(s, i, &w);
-		bytes += (uint64_t)w.chunk_count * s->cfg->opt.io_size_bytes + sizeof(struct metrics) +
+		uint64_t sets = s->interval_ns ? 1 + SERIES_PIECES : 1;
+		bytes += (uint64_t)w.chunk_count * s->cfg->opt.io_size_bytes + sets * sizeof(struct metrics) +
 			 (uint64_t)w.transfer_count * sizeof(struct transfer) +
 			 (uint64_t)w.task_count * sizeof(struct task);
 	}
@@ -137,6 +129,7 @@ int runner_new(const struct runner_setup *setup, struct runner **ret, struct err
 		memset(r->workers, 0, bytes);
 		rc = admission_init(&r->admission, setup);
 	}
+	rc = rc ? rc : series_open(r);
 	for (uint32_t i = 0; i < r->worker_count && !rc; i++)
 		rc = worker_init(&r->workers[i], r, i);
 	if (rc)
@@ -182,6 +175,7 @@ void runner_start(struct runner *r)
 	r->window_begin_ns = r->start_ns + s->warmup_ns;
 	admission_start(&r->admission, r->start_ns, r->window_begin_ns);
 	atomic_store(&r->stop_ns, r->window_begin_ns + s->duration_ns);
+	r->interval_begin_ns = r->start_ns;
 	r->has_started = true;
 	runner_command(r, COMMAND_RUN);
 	pthread_mutex_unlock(&r->lock);
@@ -260,9 +254,6 @@ int runner_collect(struct runner *r, struct metrics *ret, struct runner_outcome 
 	for (uint32_t i = 0; i < r->worker_count; i++) {
 		busiest = MAX(busiest, r->workers[i].m->count[COUNT_WORKER_CPU_NS]);
 		starved = MAX(starved, r->workers[i].m->count[COUNT_READY_DELAY_NS]);
-		int rc = metrics_merge(ret, r->workers[i].m);
-		if (rc)
-			return rc;
 	}
 	if (r->has_started)
 		admission_count(&r->admission, end, ret);
@@ -277,7 +268,7 @@ int runner_collect(struct runner *r, struct metrics *ret, struct runner_outcome 
 		.worker_cpu_share_max = has_cpu ? (double)busiest / (double)window : 0.0,
 		.worker_wait_share_max = has_cpu ? (double)starved / (double)window : 0.0,
 	};
-	return 0;
+	return series_sum(r, ret, outcome);
 }
 
 void runner_free(struct runner *r)
@@ -295,6 +286,7 @@ void runner_free(struct runner *r)
 	for (uint32_t i = 0; r->workers && i < r->worker_count; i++)
 		worker_release(&r->workers[i]);
 	free(r->workers);
+	series_free(r);
 	admission_release(&r->admission);
 	pthread_mutex_destroy(&r->permits.lock);
 	pthread_cond_destroy(&r->cond);

@@ -43,6 +43,7 @@ struct runner_setup {
 	uint32_t io_depth;	/* chunks in flight, all workers together */
 	uint32_t ops_in_flight; /* entries in transfer, all workers together */
 	uint64_t warmup_ns, duration_ns;
+	uint64_t interval_ns; /* --interval, 0: none; then runner_next_interval() must be called until the run is over */
 	uint64_t drain_ns; /* I/O still in flight this long after the window is given up: an error; so is a fill in which nothing comes for as long */
 	uint64_t prepared; /* --decode-only: entries that key_prepared() names, 0.. */
 	uint64_t seed;	   /* which of them a request reads */
@@ -98,6 +99,32 @@ struct runner_progress {
 };
 void runner_progress(struct runner *r, struct runner_progress *ret);
 
+/** How much was going on at one moment. */
+struct runner_load {
+	uint32_t in_service; /* requests */
+	uint32_t waiting;    /* users with a request due and not in service */
+	uint32_t transfers;  /* entries being moved */
+	uint32_t tier_ops;   /* operations that tiers have and have not ended: chunks, and the opening and closing around them */
+	uint64_t errors;     /* since the start */
+};
+
+/** One interval of the run; times since runner_start(). */
+struct runner_interval {
+	uint64_t number; /* 0.. */
+	uint64_t begin_ns, end_ns;
+	bool is_warmup;		 /* counts in no total */
+	struct runner_load load; /* at its end */
+	const struct metrics *m; /* the runner's; valid until the next call */
+};
+
+/**
+ * runner_next_interval() - the next interval that is over, in order; the last one ends with the window
+ * The intervals of the window add up to what runner_collect() gives. Return: 1 with @ret, 0: none yet (or all were read), -ENOMEM.
+ */
+int runner_next_interval(struct runner *r, struct runner_interval *ret);
+
+enum { RUNNER_SLOTS_MAX = 60 };
+
 /** What the run was, beside its metrics. */
 struct runner_outcome {
 	uint64_t window_ns;
@@ -107,6 +134,10 @@ struct runner_outcome {
 	bool has_registered_buffers;
 	double worker_cpu_share_max; /* busiest worker: CPU time over the window; virtual clock: 0 */
 	double worker_wait_share_max; /* worst worker: time it was ready and had no CPU, over the window */
+	/* payload bytes moved, both directions, in equal slots from the window's begin; what is left of the window is in none */
+	uint64_t slot_ns;
+	unsigned slots;
+	uint64_t slot_bytes[RUNNER_SLOTS_MAX][TIER_CLASSES];
 };
 
 /**

@@ -83,6 +83,7 @@ static void control_submit(struct transfer *x, unsigned tier, enum tier_op_kind 
 	x->state = state;
 	tier_op_init(&x->control, kind, obj, NULL); /* no owner: a control operation; chunks have one */
 	x->control.len = x->payload_bytes;
+	x->whole_counted = 0;
 	if (kind == TIER_READ || kind == TIER_WRITE) {
 		x->has_submitted = true;
 		x->submit_ns = x->worker->now_ns;
@@ -142,16 +143,49 @@ void count_tier_bytes(struct worker *w, unsigned tier, enum metric_direction dir
 	count_add(w, COUNT_TIER_BYTES(tier_of(w, tier)->class, dir), bytes);
 }
 
-/* A whole-entry operation moved its bytes evenly over its service time; null tiers take no time at all. */
-static void account_whole(struct transfer *x, const struct tier_op *op, unsigned tier)
+/* How many bytes of @x, moved evenly over its operation's service time, fall into the window and before @until_ns. */
+static uint64_t whole_share(const struct transfer *x, uint64_t until_ns)
+{
+	const struct worker *w = x->worker;
+	const struct tier_op *op = &x->control;
+	uint64_t from = MAX(op->begin_ns, w->counted_from_ns);
+	uint64_t stop = atomic_load_explicit(&w->run->stop_ns, memory_order_relaxed);
+	uint64_t to = MIN(MIN(op->end_ns, stop), until_ns);
+	if (to <= from)
+		return 0;
+	return (uint64_t)((unsigned __int128)x->payload_bytes * (to - from) / (op->end_ns - op->begin_ns));
+}
+
+static enum metric_counter whole_counter(const struct transfer *x, unsigned tier)
+{
+	return COUNT_TIER_BYTES(tier_of(x->worker, tier)->class,
+				x->control.kind == TIER_READ ? DIR_READ : DIR_WRITE);
+}
+
+/* A whole-entry operation counts as it goes, so that a slot of time has what moved in it; null tiers take no time at all. */
+static void account_whole(struct transfer *x, unsigned tier, uint64_t until_ns)
 {
 	struct worker *w = x->worker;
-	uint64_t bytes = x->payload_bytes;
+	const struct tier_op *op = &x->control;
+	uint64_t bytes = 0;
 	if (op->end_ns > op->begin_ns)
-		bytes = window_share(w, bytes, op->begin_ns, op->end_ns);
-	else if (!in_window(w, w->now_ns))
+		bytes = whole_share(x, until_ns);
+	else if (in_window(w, w->now_ns))
+		bytes = x->payload_bytes;
+	if (bytes <= x->whole_counted)
 		return;
-	count_tier_bytes(w, tier, op->kind == TIER_READ ? DIR_READ : DIR_WRITE, bytes);
+	count_add(w, whole_counter(x, tier), bytes - x->whole_counted);
+	x->whole_counted = bytes;
+}
+
+/* It failed in the end: nothing moved. */
+static void unaccount_whole(struct transfer *x, unsigned tier)
+{
+	if (!x->whole_counted || x->worker->is_draining)
+		return;
+	uint64_t *count = &x->worker->m->count[whole_counter(x, tier)];
+	*count -= MIN(*count, x->whole_counted);
+	x->whole_counted = 0;
 }
 
 static void dirty_settle(struct transfer *x)
@@ -415,13 +449,14 @@ static void committed(struct transfer *x)
 	if (x->control.sync_ns && in_window(w, w->now_ns))
 		hist_record(&w->m->hist[HIST_FSYNC], x->control.sync_ns);
 	if (x->error) {
+		unaccount_whole(x, transfer_target_tier(x));
 		transfer_unwind(x);
 		return;
 	}
 	x->is_target_open = false;
 	x->end_ns = w->now_ns;
 	if (x->control.kind == TIER_WRITE && !w->is_draining)
-		account_whole(x, &x->control, transfer_target_tier(x));
+		account_whole(x, transfer_target_tier(x), x->end_ns);
 	dirty_settle(x);
 	transfer_finish(x);
 }
@@ -437,17 +472,20 @@ static void aborted(struct transfer *x)
 static void whole_read_done(struct transfer *x)
 {
 	x->end_ns = x->worker->now_ns;
-	if (!x->error && !x->worker->is_draining)
-		account_whole(x, &x->control, transfer_source_tier(x));
-	if (x->error)
+	if (x->error) {
+		unaccount_whole(x, transfer_source_tier(x));
 		transfer_unwind(x);
-	else
-		source_end(x);
+		return;
+	}
+	if (!x->worker->is_draining)
+		account_whole(x, transfer_source_tier(x), x->end_ns);
+	source_end(x);
 }
 
 static void control_done(struct transfer *x, unsigned tier)
 {
-	count_add(x->worker, COUNT_RETRIES, x->control.retries);
+	if (in_window(x->worker, x->worker->now_ns))
+		count_add(x->worker, COUNT_RETRIES, x->control.retries);
 	if (x->control.result < 0)
 		transfer_fail(x, tier, &x->control, NULL);
 	switch (x->state) {
@@ -549,7 +587,7 @@ bool transfers_poll(struct worker *w)
 		if (!n)
 			continue;
 		any = true;
-		w->now_ns = run_now(w);
+		worker_clock(w);
 		w->tier_outstanding[tier] -= n;
 		for (unsigned i = 0; i < n; i++) {
 			if (done[i]->owner)
@@ -571,15 +609,29 @@ static bool is_whole_in_flight(const struct transfer *x)
 	return x->state == TRANSFER_COMMIT && x->control.kind == TIER_WRITE;
 }
 
-void transfers_account_whole(struct worker *w)
+static bool is_whole_moving(const struct transfer *x)
+{
+	return is_whole_in_flight(x) && x->control.end_ns > x->control.begin_ns;
+}
+
+void transfers_account_whole(struct worker *w, uint64_t until_ns)
 {
 	for (uint32_t i = 0; i < w->transfer_count; i++) {
 		struct transfer *x = &w->transfers[i];
-		if (!is_whole_in_flight(x) || x->control.end_ns <= x->control.begin_ns)
-			continue;
-		account_whole(x, &x->control,
-			      x->state == TRANSFER_DATA ? transfer_source_tier(x) : transfer_target_tier(x));
+		if (is_whole_moving(x))
+			account_whole(x,
+				      x->state == TRANSFER_DATA ? transfer_source_tier(x)
+								: transfer_target_tier(x),
+				      until_ns);
 	}
+}
+
+void transfers_count_from(struct worker *w, uint64_t from_ns)
+{
+	w->counted_from_ns = from_ns;
+	for (uint32_t i = 0; i < w->transfer_count; i++)
+		if (is_whole_moving(&w->transfers[i]))
+			w->transfers[i].whole_counted = 0;
 }
 
 /* What is only waiting stays where it is; what is nearly done (closing, committing, removing) may finish. */

@@ -66,7 +66,10 @@ int worker_init(struct worker *w, struct runner *r, unsigned index)
 	w->m = metrics_new();
 	if (!w->m)
 		return -ENOMEM;
+	w->boundary_ns = w->counted_from_ns = UINT64_MAX; /* nothing counts before the start */
 	int rc = worker_pools(w);
+	if (!rc)
+		rc = series_init(w);
 	if (!rc)
 		rc = worker_buffers(w);
 	if (!rc && !s->needs_io) {
@@ -89,6 +92,7 @@ void worker_release(struct worker *w)
 	mem_unreserve(w->buffers, w->buffers_bytes);
 	heap_release(&w->timers);
 	metrics_free(w->m);
+	series_release(w);
 	if (w->wake_fd >= 0)
 		close(w->wake_fd);
 	pthread_mutex_destroy(&w->mail_lock);
@@ -230,11 +234,12 @@ static bool admit(struct worker *w)
 
 static void publish(struct worker *w)
 {
+	bool is_counting = w->counted_from_ns == w->run->window_begin_ns; /* not a warm-up with intervals */
 	for (int t = 0; t < TIER_CLASSES; t++)
 		for (int d = 0; d < DIRECTIONS; d++)
-			atomic_store_explicit(&w->live_bytes[t][d], w->m->count[COUNT_TIER_BYTES(t, d)],
+			atomic_store_explicit(&w->live_bytes[t][d], is_counting ? series_count(w, COUNT_TIER_BYTES(t, d)) : 0,
 					      memory_order_relaxed);
-	atomic_store_explicit(&w->live_completed, w->m->count[COUNT_REQUESTS_COMPLETED],
+	atomic_store_explicit(&w->live_completed, is_counting ? series_count(w, COUNT_REQUESTS_COMPLETED) : 0,
 			      memory_order_relaxed);
 	atomic_store_explicit(&w->live_in_service, w->tasks_busy, memory_order_relaxed);
 	atomic_store_explicit(&w->live_now_ns, w->now_ns, memory_order_relaxed);
@@ -276,6 +281,9 @@ static uint64_t worker_deadline(struct worker *w)
 	if (w->run->has_started && !list_empty(&w->tasks_free))
 		at = MIN(at, admission_deadline(&w->run->admission));
 	at = MIN(at, heap_min_key(&w->timers));
+	/* An interval is told when it is over; on the virtual clock that is soon enough. */
+	if (w->run->setup.interval_ns && !w->run->setup.is_virtual)
+		at = MIN(at, w->interval_end_ns);
 	return MIN(at, tiers_deadline(w));
 }
 
@@ -353,8 +361,9 @@ static bool fill_start(struct worker *w)
 static void worker_loop(struct worker *w)
 {
 	struct runner *r = w->run;
+	series_start(w);
 	for (;;) {
-		w->now_ns = run_now(w);
+		worker_clock(w);
 		stop_if_asked(w);
 		if (!w->has_cpu_begin && w->now_ns >= r->window_begin_ns)
 			window_begin(w);
@@ -381,7 +390,7 @@ static void worker_close_window(struct worker *w)
 		count_add(w, COUNT_WORKER_CPU_NS, clock_thread_cpu_ns() - w->cpu_begin_ns);
 		count_add(w, COUNT_READY_DELAY_NS, thread_ready_delay_ns() - w->ready_begin_ns);
 	}
-	transfers_account_whole(w);
+	series_close(w);
 	bool *is_busy = calloc(w->task_count, sizeof(*is_busy));
 	for (uint32_t i = 0; i < w->task_count && is_busy; i++)
 		is_busy[i] = true;

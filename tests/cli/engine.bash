@@ -86,6 +86,16 @@ result() {
 	}
 }
 
+# The lines of --interval, beside the result, make up the result.
+intervals_add_up() {
+	local wrong
+	wrong="$(jq -cs --slurpfile r "$R" -f "${BATS_TEST_DIRNAME}/../intervals.jq" "${R%.json}_interval.ndjson")"
+	[ "$wrong" = "[]" ] || {
+		echo "intervals and result differ: $wrong"
+		return 1
+	}
+}
+
 # With the times of directories, which tell of what came and went; only names where $NAMES_ONLY is set.
 listing() {
 	local format='%P %y %s %T@\n'

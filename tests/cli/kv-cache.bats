@@ -51,6 +51,8 @@ bad_values() {
 		--warmup -1 0..86400
 		--warmup 86401 0..86400
 		--drain-timeout 0 1..3600
+		--interval -1 0..86400
+		--interval 0.001 0 or at least 0.01
 		--max-requests -1 at least 0
 		--max-requests 99999999999999999999 at least 0
 		--generation-mode slow none, fast, realistic
@@ -119,7 +121,7 @@ bad_values() {
 	expect 0 "$KV" --help
 	# The options that take any text, and the flags.
 	local free=" --model --config --trace --cache-dir --output --disable-multi-turn --disable-prefix-caching --simulate --cleanup
-		--raw-samples --quiet --frames --prefill-only --decode-only --precondition --fault-plan "
+		--raw-samples --quiet --frames --prefill-only --decode-only --precondition --fault-plan --interval-file "
 	for option in $(grep -oE '^  (-[a-z]+, )?--[a-z-]+' "$OUT" | grep -oE -- '--[a-z-]+'); do
 		[[ $free =~ [[:space:]]$option[[:space:]] ]] || bad_values | grep -q -- "^$option " || {
 			echo "$option is in neither list"
@@ -367,15 +369,33 @@ bad_values() {
 	result '.valid and .errors.total == 0'
 }
 
+# ---- the run over time ----
+
+@test "--interval: beside the result or where asked, adds up, last line included" {
+	expect 0 "$KV" "${SMALL[@]}" --duration 2 --warmup 1 --workers 3 --interval 0.15
+	intervals_add_up
+	result '.run.interval_file | endswith("_interval.ndjson")'
+	[ "$(jq -s 'map(select(.phase == "warmup")) | length' "${R%.json}_interval.ndjson")" -eq 7 ]
+	expect 0 "$KV" "${SMALL[@]}" --duration 1 --interval 0.5 --interval-file "$T/own.ndjson"
+	[ "$(wc -l <"$T/own.ndjson")" -eq 2 ]
+}
+
+@test "--interval: what is refused" {
+	refused 2 "--interval-file: only with --interval" -- "$KV" --interval-file x.ndjson
+	refused 3 "--interval: there is no directory" -- "$KV" --interval 1 --interval-file missing/x.ndjson
+	[ ! -e missing ]
+}
+
 # ---- signals and full disks ----
 
 @test "a first SIGINT or SIGTERM: a partial result and exit 8" {
 	local signal
 	need_numpy
 	for signal in INT TERM; do
-		rm -f "$R"
-		start "$KV" "${SMALL[@]}" --duration 60
+		rm -f "$R" "${R%.json}_interval.ndjson"
+		start "$KV" "${SMALL[@]}" --duration 60 --warmup 1 --interval 0.2
 		until_true compgen -G "$W/cache/kvcache.d/kvc-*.npy"
+		until_true grep -qs '"window"' "${R%.json}_interval.ndjson"
 		sleep 0.5
 		kill "-$signal" "$P"
 		finish 8
@@ -383,6 +403,7 @@ bad_values() {
 		has "$OUT" "CAN IT BE TRUSTED?"
 		result '.state == "interrupted" and .errors.total == 0'
 		result '.measured.window_s > 0 and .measured.window_s < 60 and .parameters.duration.value == 60'
+		intervals_add_up
 		check_arrays cache/kvcache.d 0
 	done
 }

@@ -81,6 +81,28 @@ check_fingerprint() {
 	cmp "$work/fingerprint.1" "$work/fingerprint.8" >"$work/log" 2>&1
 }
 
+# Intervals change no number, add up to the result, and are repeatable. Lengths: one that does not divide the window, one that is
+# longer than it, one shorter than a transfer.
+check_intervals() {
+	args="--simulate --seed 42 --model tiny-1b --gpu-mem-gb 0 --num-users 50 --duration 20 --cpu-mem-gb 1"
+	for more in "--warmup 5" "--max-requests 90"; do
+		run "$args $more" && mv "$work/result.json" "$work/without.json" || return 1
+		for length in 0.7 100 0.05; do
+			run "$args $more --interval $length" || return 1
+			mv "$work/result_interval.ndjson" "$work/first.ndjson"
+			run "$args $more --interval $length" || return 1
+			cmp "$work/result_interval.ndjson" "$work/first.ndjson" >"$work/log" 2>&1 || return 1
+			for file in without result; do
+				jq "[($reduce), .histograms]" "$work/$file.json" >"$work/$file.reduced" || return 1
+			done
+			cmp "$work/without.reduced" "$work/result.reduced" >"$work/log" 2>&1 || return 1
+			jq -cs --slurpfile r "$work/result.json" -f ../intervals.jq "$work/result_interval.ndjson" \
+				>"$work/log" 2>&1
+			[ "$(cat "$work/log")" = "[]" ] || return 1
+		done
+	done
+}
+
 for file in *.args; do
 	name=${file%.args}
 	check_case "$name"
@@ -88,5 +110,7 @@ for file in *.args; do
 done
 check_fingerprint
 result $? "the same fingerprint with 1 and 8 workers" "$work/log"
+check_intervals
+result $? "intervals add up to the result and change nothing" "$work/log"
 echo "1..$count"
 [ "$failed" -eq 0 ]
