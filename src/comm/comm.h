@@ -59,7 +59,7 @@ typedef int (*comm_take_fn)(void *arg, int rank, const char *data, size_t len);
 
 /**
  * comm_gather() - a text of each rank, to rank 0, one rank at a time
- * @take: called on rank 0 for each rank in order, its own too; @data has a NUL after @len bytes and is gone afterwards.
+ * @take: called on rank 0 for each rank as they come, its own first; @data has a NUL after @len bytes and is gone afterwards.
  *        A failure (-errno) is returned on rank 0 when all were taken.
  */
 int comm_gather(struct comm *c, const void *data, size_t len, comm_take_fn take, void *arg, uint64_t deadline_ns,
@@ -69,7 +69,12 @@ int comm_bcast(struct comm *c, void *data, size_t len, uint64_t deadline_ns, str
 /** comm_barrier() - all leave when all have come. */
 int comm_barrier(struct comm *c, uint64_t deadline_ns, struct error *err);
 
-enum comm_op { COMM_SUM, COMM_MAX, COMM_OR, COMM_OPS };
+enum comm_op {
+	COMM_SUM,
+	COMM_MAX, /* of values below 2^63: MPICH 4.0 compares unsigned numbers as if they had a sign */
+	COMM_OR,
+	COMM_OPS,
+};
 
 /** comm_reduce() - element by element over all ranks, in pieces, along a tree; @v is the outcome on rank 0, elsewhere unchanged. */
 int comm_reduce(struct comm *c, enum comm_op op, uint64_t *v, size_t n, uint64_t deadline_ns, struct error *err);

@@ -13,6 +13,7 @@
 #include <assert.h>
 #include <mpi.h>
 #include <sched.h>
+#include <signal.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -21,7 +22,7 @@
 #include "comm/comm.h"
 
 enum { HOST_MAX = 64, PIECE = 32768 /* numbers, 256 KiB */, PINGS = 8, NAMED_MAX = 8 };
-enum { TAG_GATHER = 1, TAG_STOP, TAG_ROLL, TAG_HERE, TAG_FAIL, TAG_PING, TAG_PONG, TAG_MAIL_0 };
+enum { TAG_STOP = 1, TAG_ROLL, TAG_HERE, TAG_FAIL, TAG_PING, TAG_PONG, TAG_MAIL_0, TAG_GATHER_0 = 64, GATHER_TAGS = 1024 };
 
 #define ROLL_NS	    (3 * NS_PER_S) /* to answer the roll call */
 #define ROOT_NS	    (8 * NS_PER_S) /* how much longer than rank 0 the others wait for its verdict */
@@ -40,6 +41,7 @@ struct comm {
 	bool is_broken;	 /* a meeting failed: MPI_Finalize() would hang */
 	bool is_leaving; /* nobody will fetch mail any more */
 	bool is_stopped, is_stop_told;
+	int gathers; /* so far: a fast rank may be several meetings ahead, so each has its tag */
 	char (*hosts)[HOST_MAX]; /* [size] */
 	char library[MPI_MAX_LIBRARY_VERSION_STRING];
 	struct letter mail[COMM_MAILS];
@@ -268,6 +270,21 @@ static int exchange_hosts(struct comm *c)
 	return MPI_Allgather(own, HOST_MAX, MPI_CHAR, c->hosts, HOST_MAX, MPI_CHAR, MPI_COMM_WORLD) ? -EIO : 0;
 }
 
+/* MPI's own threads inherit what is blocked here: signals for the job go to the program's threads and to no others. */
+static int init_thread(void)
+{
+	sigset_t ours, before;
+	int provided = MPI_THREAD_SINGLE;
+	sigemptyset(&ours);
+	sigaddset(&ours, SIGINT);
+	sigaddset(&ours, SIGTERM);
+	sigaddset(&ours, SIGUSR1);
+	pthread_sigmask(SIG_BLOCK, &ours, &before);
+	MPI_Init_thread(NULL, NULL, MPI_THREAD_FUNNELED, &provided);
+	pthread_sigmask(SIG_SETMASK, &before, NULL);
+	return provided;
+}
+
 static void comm_free(struct comm *c)
 {
 	for (int i = 0; i < COMM_MAILS; i++)
@@ -280,13 +297,12 @@ static void comm_free(struct comm *c)
 
 int comm_open(struct comm **ret, struct error *err)
 {
-	int provided;
 	struct comm *c = calloc(1, sizeof(*c));
 	if (!c)
 		return error_set(err, -ENOMEM, ERR_INTERNAL, "out of memory");
 	for (int i = 0; i < COMM_MAILS; i++)
 		c->mail[i].request = MPI_REQUEST_NULL;
-	MPI_Init_thread(NULL, NULL, MPI_THREAD_FUNNELED, &provided);
+	int provided = init_thread();
 	MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_RETURN);
 	MPI_Comm_rank(MPI_COMM_WORLD, &c->rank);
 	MPI_Comm_size(MPI_COMM_WORLD, &c->size);
@@ -366,7 +382,7 @@ const char *comm_library(const struct comm *c)
 
 /* ---- meetings ---- */
 
-static int gather_send(struct comm *c, const void *data, size_t len, uint64_t deadline_ns, struct error *err)
+static int gather_send(struct comm *c, int tag, const void *data, size_t len, uint64_t deadline_ns, struct error *err)
 {
 	/* A copy, which outlives a wait that fails. */
 	char *copy = malloc(len + 1);
@@ -374,40 +390,33 @@ static int gather_send(struct comm *c, const void *data, size_t len, uint64_t de
 		return error_set(err, -ENOMEM, ERR_INTERNAL, "out of memory");
 	memcpy(copy, data, len);
 	MPI_Request request;
-	int code = MPI_Isend(copy, (int)len, MPI_BYTE, 0, TAG_GATHER, MPI_COMM_WORLD, &request);
+	int code = MPI_Isend(copy, (int)len, MPI_BYTE, 0, tag, MPI_COMM_WORLD, &request);
 	int rc = await(c, code, &request, deadline_ns, "rank 0 collects the ranks' reports", err);
 	if (!rc)
 		free(copy);
 	return rc;
 }
 
-/* Who has come, of those rank 0 has not yet heard: @next and after. */
-static int gather_late(struct comm *c, int next, struct error *err)
-{
-	CLEANUP_FREE bool *has_come = calloc((size_t)c->size, sizeof(*has_come));
-	for (int r = 0; has_come && r < c->size; r++)
-		has_come[r] = r < next || probe(r, TAG_GATHER, NULL) >= 0;
-	return fail_late(c, has_come, "collecting the ranks' reports", err);
-}
-
-/* Rank @r's text. Return: 0 with *ret to free; -errno with @err. */
-static int gather_receive(struct comm *c, int r, char **ret, int *ret_len, uint64_t deadline_ns, struct error *err)
+/* The next text to come, whoever sends it. Return: 0 with *ret to free; -errno with @err. */
+static int gather_receive(struct comm *c, int tag, bool *has_come, int *ret_rank, char **ret, int *ret_len,
+			  uint64_t deadline_ns, struct error *err)
 {
 	uint64_t begin = clock_mono_ns();
-	while (probe(r, TAG_GATHER, ret_len) < 0) {
+	while ((*ret_rank = probe(MPI_ANY_SOURCE, tag, ret_len)) < 0) {
 		if (is_late(c, deadline_ns))
-			return gather_late(c, r, err);
+			return fail_late(c, has_come, "collecting the ranks' reports", err);
 		nap(begin);
 	}
 	char *text = malloc((size_t)*ret_len + 1);
 	if (!text)
 		return error_set(err, -ENOMEM, ERR_INTERNAL, "out of memory");
 	MPI_Request request;
-	int code = MPI_Irecv(text, *ret_len, MPI_BYTE, r, TAG_GATHER, MPI_COMM_WORLD, &request);
+	int code = MPI_Irecv(text, *ret_len, MPI_BYTE, *ret_rank, tag, MPI_COMM_WORLD, &request);
 	int rc = await(c, code, &request, deadline_ns, "a rank sends its report", err);
 	if (rc)
 		return rc; /* MPI may still write there */
 	text[*ret_len] = '\0';
+	has_come[*ret_rank] = true;
 	*ret = text;
 	return 0;
 }
@@ -415,16 +424,21 @@ static int gather_receive(struct comm *c, int r, char **ret, int *ret_len, uint6
 int comm_gather(struct comm *c, const void *data, size_t len, comm_take_fn take_fn, void *arg, uint64_t deadline_ns,
 		struct error *err)
 {
+	int tag = TAG_GATHER_0 + c->gathers++ % GATHER_TAGS;
 	if (len > INT32_MAX)
 		return error_set(err, -EMSGSIZE, ERR_INTERNAL, "a report of %zu bytes is too long", len);
 	if (c->rank)
-		return gather_send(c, data, len, deadline_ns, err);
+		return gather_send(c, tag, data, len, deadline_ns, err);
 	CLEANUP_STR struct str own = {0};
+	CLEANUP_FREE bool *has_come = calloc((size_t)c->size, sizeof(*has_come));
 	str_add_mem(&own, data, len);
-	int taken = own.rc ? own.rc : take_fn(arg, 0, str_text(&own), len);
-	for (int r = 1; r < c->size; r++) {
+	if (own.rc || !has_come)
+		return error_set(err, -ENOMEM, ERR_INTERNAL, "out of memory");
+	has_come[0] = true;
+	int taken = take_fn(arg, 0, str_text(&own), len);
+	for (int i = 1; i < c->size; i++) {
 		char *text = NULL;
-		int n, rc = gather_receive(c, r, &text, &n, deadline_ns, err);
+		int r, n, rc = gather_receive(c, tag, has_come, &r, &text, &n, deadline_ns, err);
 		if (rc)
 			return rc;
 		int took = take_fn(arg, r, text, (size_t)n);

@@ -122,6 +122,7 @@ static bool is_alike(const json_t *a, const json_t *b)
 static void name_ranks(const struct collected *c, const json_t *problem, struct str *out)
 {
 	enum { NAMED_MAX = 8 };
+	CLEANUP_STR struct str names = {0};
 	int n = 0;
 	size_t i;
 	const json_t *other;
@@ -129,17 +130,13 @@ static void name_ranks(const struct collected *c, const json_t *problem, struct 
 		return;
 	json_array_foreach(c->list, i, other) {
 		if (is_alike(problem, other) && n++ < NAMED_MAX)
-			str_addf(out, "%srank %d on %s", n > 1 ? ", " : "",
+			str_addf(&names, "%srank %d on %s", n > 1 ? ", " : "",
 				 (int)json_integer_value(json_object_get(other, "rank")),
 				 json_string_value(json_object_get(other, "host")));
 	}
-	if (n == comm_size(c->e->comm)) {
-		str_clear(out);
-		str_add(out, "every rank");
-	} else if (n > NAMED_MAX) {
-		str_addf(out, " and %d more", n - NAMED_MAX);
-	}
-	str_add(out, ": ");
+	if (n > NAMED_MAX)
+		str_addf(&names, " and %d more", n - NAMED_MAX);
+	str_addf(out, "%s: ", n == comm_size(c->e->comm) ? "every rank" : str_text(&names));
 }
 
 /* Alike ones once, in the order of their first. Return: exit code. */

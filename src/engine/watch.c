@@ -67,30 +67,26 @@ static bool signal_arrived(void)
 	return sigtimedwait(&set, NULL, &now) > 0;
 }
 
-/** A wish to stop, and when it came. */
+/** A wish to stop, and when it came to this process (0: another rank had it). */
 struct stop {
 	bool is_asked;
-	uint64_t asked_ns;
+	uint64_t signal_ns;
 };
 
-/* True once, for the first signal, or when another rank (@others) got it. A second one leaves at once. */
+/* True once, when the first signal comes or another rank (@others) got one. A second signal leaves at once. */
 static bool stop_is_first(struct engine *e, struct stop *s, bool others)
 {
-	if (!signal_arrived()) {
-		bool is_news = others && !s->is_asked;
-		if (is_news)
-			*s = (struct stop){.is_asked = true, .asked_ns = clock_mono_ns()};
-		return is_news;
-	}
-	ranks_stop(e);
+	bool has_signal = signal_arrived(), was_asked = s->is_asked;
+	uint64_t now = clock_mono_ns();
 	/* timeout(1) and some shells signal a process and then its group: that is one wish. */
-	if (s->is_asked && clock_mono_ns() - s->asked_ns >= SIGNAL_REPEAT_NS)
+	if (has_signal && s->signal_ns && now - s->signal_ns >= SIGNAL_REPEAT_NS)
 		_exit(EXIT_INTERRUPTED);
-	bool is_first = !s->is_asked;
-	s->is_asked = true;
-	if (is_first)
-		s->asked_ns = clock_mono_ns();
-	return is_first;
+	if (has_signal && !s->signal_ns) {
+		s->signal_ns = now;
+		ranks_stop(e);
+	}
+	s->is_asked = was_asked || has_signal || others;
+	return s->is_asked && !was_asked;
 }
 
 static void sample_cpu(double *user_s, double *system_s)

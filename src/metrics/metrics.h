@@ -155,7 +155,7 @@ void metrics_touched(const struct metrics *m, uint64_t ret[METRIC_BLOCK_WORDS]);
 /** metrics_sums_count() - how many numbers metrics_pack() puts into its sums. */
 size_t metrics_sums_count(const uint64_t touched[METRIC_BLOCK_WORDS]);
 /**
- * metrics_pack() - @m as numbers that merge by addition (@sums) and by maximum (@maxima), raw samples left out
+ * metrics_pack() - @m as numbers that merge by addition (@sums) and by maximum (@maxima, all below 2^63), raw samples left out
  * @touched: must hold all bits of metrics_touched(); the same for all that are merged
  */
 void metrics_pack(const struct metrics *m, const uint64_t touched[METRIC_BLOCK_WORDS], uint64_t *sums,

@@ -82,11 +82,11 @@ static void pass_maxima(struct walk *w, struct metrics *m)
 {
 	pass(w, m->oldest_age_ns, QOS_COUNT);
 	for (unsigned h = 0; h < METRIC_HIST_COUNT; h++) {
-		/* The smallest is the largest of the complements, and 0, the least of those, where there is no sample. */
-		uint64_t complement = m->hist[h].count ? ~m->hist[h].min_ns : 0;
+		/* The smallest is the largest of the complements; 0, the least of those, where there is no sample. */
+		uint64_t complement = m->hist[h].count ? INT64_MAX - MIN(m->hist[h].min_ns, INT64_MAX) : 0;
 		pass(w, &complement, 1);
 		if (!w->is_packing && m->hist[h].count)
-			m->hist[h].min_ns = ~complement;
+			m->hist[h].min_ns = INT64_MAX - complement;
 		pass(w, &m->hist[h].max_ns, 1);
 	}
 }
