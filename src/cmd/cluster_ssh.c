@@ -30,8 +30,7 @@ static int add_job(struct inquiry *q, const char *host, const char *user, int64_
 			  : remote_ssh(host, user, timeout_s, str_text(&command), &job->argv);
 }
 
-/* Why there is no answer: the last line that ssh said, else how it ended. */
-static void say_why(const struct launch_capture *job, struct str *ret)
+void cmd_ssh_why(const struct launch_capture *job, struct str *ret)
 {
 	if (job->rc == -ETIMEDOUT) {
 		str_addf(ret, "no answer within %lld s", (long long)job->limit_ms / 1000);
@@ -63,7 +62,7 @@ static void take_answer(const struct inquiry *q, const struct launch_capture *jo
 		is_there ? remote_parse(q->set, q->mark, str_text(&job->out), job->out.len, host)
 			 : NULL;
 	if (!facts)
-		say_why(job, &why);
+		cmd_ssh_why(job, &why);
 	take(arg, index, host, facts, facts ? NULL : str_text(&why));
 	json_decref(facts);
 }

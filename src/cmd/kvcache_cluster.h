@@ -75,3 +75,8 @@ typedef void cmd_ssh_take_fn(void *arg, size_t index, const char *host, const js
  */
 int cmd_ssh_collect(const struct strlist *hosts, enum source_set set, const char *user,
 		    int64_t timeout_s, cmd_ssh_take_fn *take, void *arg);
+
+struct launch_capture;
+
+/** cmd_ssh_why() - why ssh gave no answer: the last line that it said, else how it ended. */
+void cmd_ssh_why(const struct launch_capture *job, struct str *ret);

@@ -363,6 +363,7 @@ static int validate(struct kvcache_run *run)
 	if (!v.rc)
 		v.rc = cmd_job_find(&v, run->inv, &run->engine);
 	cmd_validation_local(&v);
+	cmd_validation_hosts(&v);
 	int code = cmd_validation_report(&v);
 	cmd_validation_release(&v);
 	return code;

@@ -131,7 +131,9 @@ void cmd_validation_local(struct cmd_validation *v)
 	check_output(v);
 	if (v->inv->job.is_distributed) /* each rank looks at its own host */
 		return;
-	for (size_t i = 0; !v->inv->universal.skip_validation && i < ARRAY_LEN(checks); i++)
+	if (v->inv->universal.skip_validation || v->inv->job.is_distributed)
+		return;
+	for (size_t i = 0; i < ARRAY_LEN(checks); i++)
 		checks[i](v);
 }
 

@@ -25,7 +25,13 @@ void cmd_validation_error(struct cmd_validation *v, const struct error *err);
 /** cmd_validation_warn() - something to know. */
 void cmd_validation_warn(struct cmd_validation *v, const struct error *err);
 
-/** cmd_validation_local() - is there room on this machine: memory, space, places for files? */
+/**
+ * cmd_validation_hosts() - can the other machines of a distributed run be reached? All are tried at once, 10 s at most
+ * each. In what-if nobody is contacted. (validate_hosts.c)
+ */
+void cmd_validation_hosts(struct cmd_validation *v);
+
+/** cmd_validation_local() - is there room on this machine: memory, space, places for files? Ranks elsewhere see to that themselves. */
 void cmd_validation_local(struct cmd_validation *v);
 
 /**

@@ -57,7 +57,7 @@ teardown() {
 
 # Names of options in the help of a command.
 help_names() {
-	"$@" --help | sed -n 's/^  \(-[a-z]*, \)\?\(--[a-z-]*\).*/\2/p' | sort -u
+	"$@" --help | sed -n 's/^  \(-[a-z-]*, \)\?\(--[a-z-]*\).*/\2/p' | sort -u
 }
 
 @test "the manual pages hold every option of every command" {
@@ -65,10 +65,10 @@ help_names() {
 	mandoc -T ascii -O width=100 "$P/share/man/man1/kv-cache.1" | sed 's,.\x08,,g' >"$T/kv-cache"
 	[ "$(help_names "$P/bin/kv-cache" | wc -l)" -gt 30 ]
 	for name in $(help_names "$P/bin/kv-cache"); do
-		grep -Eq "^ +(-[a-z]+, )?$name( |\$)" "$T/kv-cache" || { echo "$name"; return 1; }
+		grep -Eq "^ +(-[a-z-]+, )?$name( |\$)" "$T/kv-cache" || { echo "$name"; return 1; }
 	done
 	for name in $(help_names "$P/bin/mlpstorage" kvcache run); do
-		grep -Eq "^ +(-[a-z]+, )?$name( |\$)" "$T/mlpstorage" || { echo "$name"; return 1; }
+		grep -Eq "^ +(-[a-z-]+, )?$name( |\$)" "$T/mlpstorage" || { echo "$name"; return 1; }
 	done
 	for name in $(help_names "$P/bin/mlpstorage" kvcache datasize); do
 		sed -n '/KVCACHE DATASIZE/I,/^EXIT STATUS/p' "$T/mlpstorage" | grep -qF -- "$name" || { echo "$name"; return 1; }
@@ -104,7 +104,7 @@ offers() {
 	offers "kvcache" mlpstorage kv
 	offers "--help --version" mlpstorage --
 	offers "datasize" mlpstorage kvcache d
-	offers "--num-gpus --num-users" mlpstorage kvcache run --cleanup --num-
+	offers "--num-gpus --num-processes --num-users" mlpstorage kvcache run --cleanup --num-
 	offers "--num-users" mlpstorage kvcache datasize --num-
 	offers "fast none realistic" mlpstorage kvcache run --generation-mode ""
 	offers "fast" mlpstorage kvcache run --generation-mode = f

@@ -63,3 +63,85 @@ teardown() {
 	rm -r "$R"
 	lacks "$ERR" "same file system"
 }
+
+# A program of this name on a PATH that holds nothing else but what the tests need. Its standard input is the script.
+program() {
+	mkdir -p "$T/bin"
+	{
+		echo '#!/bin/sh'
+		cat
+	} >"$T/bin/$1"
+	chmod +x "$T/bin/$1"
+}
+
+# A launcher that is there and answers as Open MPI's, and an engine for it.
+fake_cluster() {
+	program mpirun <<-'END'
+		[ "$1" = --version ] && { echo "mpirun (Open MPI) 4.1.4"; exit 0; }
+		exit 7
+	END
+	program kv-cache </dev/null
+	program kv-cache-mpi </dev/null
+	JOB=(env PATH="$T/bin" SLURM_JOB_ID= "$MLPSTORAGE" kvcache run -rd "$R" --model tiny-1b --duration 10
+		--kvcache-bin-path "$T/bin/kv-cache")
+}
+
+@test "hosts that cannot be reached are all named, with what ssh said; those tried at once, in batch mode" {
+	fake_cluster
+	program ssh <<-END
+		printf '%s ' "\$@" >>"$T/asked"
+		echo >>"$T/asked"
+		for host do case \$host in
+		  dead*) echo "some banner" >&2; echo "ssh: connect to host \$host port 22: No route to host" >&2; exit 255 ;;
+		esac; done
+		exit 0
+	END
+	expect 6 "${JOB[@]}" --hosts dead1:1 alive:1 dead2:1 dead1:2 localhost:1 --ssh-username me
+	has "$ERR" "1. [E502] dead1 cannot be reached over ssh: ssh: connect to host dead1 port 22: No route to host"
+	has "$ERR" "2. [E502] dead2 cannot be reached over ssh:"
+	has "$ERR" "Suggestion: 'ssh dead1 true' must work without a question"
+	has "$ERR" "2 problems; nothing was started"
+	[ "$(wc -l <"$T/asked")" -eq 3 ]
+	[ "$(grep -c "BatchMode=yes.*ConnectTimeout=5.*me@.* true" "$T/asked")" -eq 3 ]
+	[ ! -e "$R" ]
+}
+
+@test "a host that does not answer takes no longer than its time limit" {
+	fake_cluster
+	program ssh <<-'END'
+		exec /bin/sleep 60
+	END
+	expect 6 "${JOB[@]}" --hosts silent1 silent2
+	has "$ERR" "silent1 cannot be reached over ssh: no answer within 10 s"
+	has "$ERR" "silent2 cannot be reached over ssh: no answer within 10 s"
+}
+
+@test "a launcher and ssh that are missing are told together, with the packages to install" {
+	fake_cluster
+	rm "$T/bin/mpirun"
+	expect 6 "${JOB[@]}" --hosts far1 far2
+	has "$ERR" "1. [E501]"
+	has "$ERR" "2. [E204] ssh is not installed, and far1 is another machine"
+	if grep -q '^ID=debian' /etc/os-release; then
+		has "$ERR" "install it: apt-get install openmpi-bin"
+		has "$ERR" "install it: apt-get install openssh-client"
+	fi
+	[ ! -e "$R" ]
+}
+
+@test "in what-if, with --skip-validation and in a batch system nobody is asked over ssh" {
+	fake_cluster
+	program ssh <<-END
+		echo >>"$T/asked"
+		exit 255
+	END
+	expect 0 "${JOB[@]}" --hosts far1 far2 --what-if
+	lacks "$ERR" "cannot be reached"
+	expect 6 "${JOB[@]}" --hosts far1 far2 --skip-validation --skip-cluster-collection --skip-timeseries
+	lacks "$ERR" "E502"
+	SLURM_JOB_ID=5 expect 6 "${JOB[@]/SLURM_JOB_ID=/SLURM_JOB_ID=5}" --hosts far1 far2 --skip-cluster-collection --skip-timeseries
+	lacks "$ERR" "E502"
+	expect 6 "${JOB[@]}" --hosts localhost --skip-cluster-collection --skip-timeseries
+	lacks "$ERR" "E502"
+	[ ! -e "$T/asked" ]
+}
