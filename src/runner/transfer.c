@@ -664,7 +664,7 @@ void transfers_cancel(struct worker *w)
 static void op_abandon(struct transfer *x, unsigned tier, const struct tier_op *op)
 {
 	char what[96];
-	snprintf(what, sizeof(what), "no completion within %.0f s",
+	snprintf(what, sizeof(what), "no completion within %g s",
 		 (double)x->worker->run->setup.drain_ns / 1e9);
 	error_tell(x->worker, tier, op, "no completion", what);
 	if (!x->error || x->error == -ECANCELED)

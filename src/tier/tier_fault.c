@@ -5,7 +5,7 @@
  *   submit --- a rule strikes? --- no -------------------------> inner tier ---> poll
  *                   |                                               ^  |
  *                   |-- error: not made at all ------> done --------|--|-------> poll
- *                   |-- hang --------> held until cancelled         |  |
+ *                   |-- hang --------> held until cancelled         |  |   (then what gives back goes on)
  *                   |-- delay -------> delayed until its time ------|  |
  *                   |-- again, interrupt, short: passed on with orders for its first io_op
  *                   |-- torn, and other damage to what is written: passed on with that done to its buffer
@@ -177,6 +177,7 @@ static void go_wrong(struct tier_worker *w, struct tier_op *op, uint64_t number,
 	switch ((enum config_fault_kind)p->kind) {
 	case FAULT_HANG:
 		op->end_ns = UINT64_MAX;
+		op->fault_value = now_ns;
 		count_struck(w, op);
 		list_push_back(&w->held, &op->node);
 		return;
@@ -279,6 +280,11 @@ static void tier_fault_cancel(struct tier_worker *w)
 		if (w->f->rules[op->fault_rule].plan->is_final)
 			continue;
 		list_remove(node);
+		if (gives_back(op)) {
+			op->fault_rule = -1; /* late, but done: nothing leaks */
+			pass_on(w, op, op->fault_value);
+			continue;
+		}
 		op->result = -ECANCELED;
 		list_push_back(&w->done, node);
 	}

@@ -1,20 +1,23 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * Runs drawn from a seed - tiers, sizes, users, modes and a plan of faults - on the virtual clock, and what must hold after every one:
- * nothing is lost, nothing is counted twice, and every error is one that was made.
+ * Runs drawn from a seed - tiers, sizes, users, modes and a plan of faults - and what must hold after every one: nothing is lost,
+ * nothing is counted twice, and every error is one that was made.
  *
- * Usage: scenarios FIRST COUNT        each seed of a range
- *        scenarios FIRST COUNT -v     and say what each is
+ * Usage: scenarios FIRST COUNT [-v]          each seed of a range, on the virtual clock; -v: and say what each is
+ *        scenarios FIRST COUNT --disk [-v]   on the real clock with files below TMPDIR
  *
  * The ram tier copies at once and waits for nothing, so that with one worker it is as repeatable as the model; it brings chunks, stamps
  * and leaks of memory into play.
  */
+#include <dirent.h>
+#include <fcntl.h>
 #include <inttypes.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/rng.h"
@@ -56,6 +59,9 @@ static char users_path[] = "/tmp/scenarios_XXXXXX";
 static char trace_path[] = "/tmp/scenarios_XXXXXX";
 static struct payload *payloads[PAYLOAD_FULL + 1];
 static volatile uint64_t current_seed;
+static bool is_on_disk;
+static char disk_path[256];
+static int disk_fd = -1;
 
 /* ---- drawing ---- */
 
@@ -132,13 +138,27 @@ static void add_option(struct strlist *argv, const char *name, uint64_t value)
 		abort();
 }
 
+static void draw_disk_options(struct scenario *s, struct strlist *argv)
+{
+	static const char *const engines[] = {"uring", "threads"}, *const syncs[] = {"fsync", "fdatasync", "none"};
+	int rc = strlist_add(argv, "--io-engine") || strlist_add(argv, engines[between(s, 0, 1)]);
+	rc |= strlist_add(argv, "--sync") || strlist_add(argv, syncs[between(s, 0, 2)]);
+	add_option(argv, "--workers", between(s, 1, 3));
+	if (rc)
+		abort();
+}
+
 static void draw_options(struct scenario *s)
 {
 	struct strlist argv = {0};
 	struct problems problems = {0};
 	bool wants_help;
-	int rc = strlist_add_split(&argv, "--simulate --model tiny-1b --num-gpus 512 --tensor-parallel 512", " ");
+	int rc = strlist_add_split(&argv, "--model tiny-1b --num-gpus 512 --tensor-parallel 512", " ");
 	bool is_trace = one_in(s, 3);
+	if (is_on_disk)
+		draw_disk_options(s, &argv);
+	else
+		rc |= strlist_add(&argv, "--simulate");
 	add_option(&argv, "--num-users", magnitude(s, 0, 4));
 	add_option(&argv, "--duration", is_trace ? 1000 : between(s, 1, 4));
 	add_option(&argv, "--request-parallel", between(s, 1, 4));
@@ -146,7 +166,7 @@ static void draw_options(struct scenario *s)
 	add_option(&argv, "--ops-in-flight", magnitude(s, 0, 5));
 	add_option(&argv, "--io-size", UINT64_C(4096) << between(s, 0, 6));
 	add_option(&argv, "--max-concurrent-allocs", one_in(s, 2) ? 0 : between(s, 1, 6));
-	add_option(&argv, "--max-requests", one_in(s, 4) ? between(s, 1, 60) : 0);
+	add_option(&argv, "--max-requests", is_on_disk || one_in(s, 4) ? between(s, 1, 60) : 0);
 	add_option(&argv, "--warmup", one_in(s, 6));
 	rc |= strlist_add_split(&argv, one_in(s, 2) ? "--generation-mode none" : "--generation-mode fast", " ");
 	if (is_trace) {
@@ -172,9 +192,27 @@ static void draw_options(struct scenario *s)
 		fprintf(stderr, "seed %" PRIu64 ": %s\n", s->seed, problems.count ? problems.list[0].message : "options");
 		abort();
 	}
-	for (size_t i = 7; i < argv.count; i++)
+	for (size_t i = 6; i < argv.count; i++)
 		say(s, "%s ", argv.v[i]);
 	strlist_release(&argv);
+}
+
+static void draw_files(struct scenario *s, uint64_t limit, struct tier **ret)
+{
+	struct io_direct direct;
+	struct error err = {0};
+	if (io_probe_direct(disk_fd, "probe", &direct, &err))
+		abort();
+	const struct tier_file_setup setup = {.dirfd = disk_fd,
+					      .path = disk_path,
+					      .limit_bytes = limit,
+					      .cfg = &s->cfg,
+					      .is_direct = direct.is_direct && direct.align_bytes <= 4096 && one_in(s, 2)};
+	if (tier_file_new(&setup, ret))
+		abort();
+	s->has_data = true;
+	say(s, "| files %s %" PRIu64 " KiB ", setup.is_direct ? "direct" : "buffered", limit >> 10);
+	s->tier_count++;
 }
 
 static void draw_tier(struct scenario *s, enum tier_class class, uint64_t limit)
@@ -184,6 +222,12 @@ static void draw_tier(struct scenario *s, enum tier_class class, uint64_t limit)
 	/* What holds nothing has nothing to hand down to memory. */
 	bool is_below_none = s->tier_count && !s->ram[0];
 	uint64_t kind = between(s, 0, is_below_none ? 1 : 2);
+	if (is_on_disk && class == TIER_STORAGE) {
+		draw_files(s, limit, t);
+		return;
+	}
+	if (is_on_disk)
+		kind = 2; /* above files there is memory */
 	const struct config_model_tier model = {.read_gbps = 0.01 * (double)magnitude(s, 0, 9),
 						.write_gbps = 0.01 * (double)magnitude(s, 0, 9),
 						.latency_us = (double)between(s, 0, 3000)};
@@ -205,6 +249,9 @@ static enum config_fault_kind draw_kind(struct scenario *s)
 {
 	static const enum config_fault_kind kinds[] = {FAULT_ERROR, FAULT_ERROR, FAULT_ERROR,	 FAULT_DELAY, FAULT_HANG,
 						       FAULT_STALE, FAULT_SWAP,	 FAULT_BIT_FLIP, FAULT_TORN};
+	static const enum config_fault_kind of_io[] = {FAULT_AGAIN, FAULT_INTERRUPT, FAULT_SHORT};
+	if (is_on_disk && one_in(s, 3))
+		return of_io[between(s, 0, ARRAY_LEN(of_io) - 1)];
 	return kinds[between(s, 0, ARRAY_LEN(kinds) - 1)];
 }
 
@@ -222,12 +269,16 @@ static void draw_faults(struct scenario *s)
 		unsigned op = one_in(s, 2) ? TIER_READ : TIER_WRITE;
 		if (!is_whole && !is_damage && one_in(s, 2))
 			op = (unsigned)between(s, TIER_CREATE, TIER_DELETE);
-		if (f->kind == FAULT_TORN)
+		bool is_io = f->kind == FAULT_AGAIN || f->kind == FAULT_INTERRUPT || f->kind == FAULT_SHORT;
+		if (is_io)
+			f->tier = TIER_STORAGE;
+		if (f->kind == FAULT_TORN || (f->kind == FAULT_SHORT && op != TIER_READ) || (is_io && op == TIER_CLOSE))
 			op = TIER_WRITE;
+		f->attempts = (uint32_t)between(s, 1, IO_ATTEMPTS_MAX + 4);
 		f->operations = 1u << op;
 		f->part = FAULT_PART_STAMP;
-		f->delay_ms = (double)magnitude(s, 0, 9);
-		f->is_final = one_in(s, 3);
+		f->delay_ms = (double)magnitude(s, 0, is_on_disk ? 4 : 9);
+		f->is_final = one_in(s, 3) && !is_on_disk; /* its files would stay open */
 		if (one_in(s, 2)) {
 			f->nth = (uint32_t)magnitude(s, 0, 7);
 			f->count = (uint32_t)between(s, 1, 3);
@@ -255,7 +306,7 @@ static void make_cache(struct scenario *s)
 		.target_usage_ratio = s->cfg.workload.target_usage_ratio,
 		.large_entry_limit_ratio = s->cfg.workload.large_entry_limit_ratio,
 		.entries_max = one_in(s, 40) ? between(s, 1, 20) : 1 << 16,
-		.is_private = true,
+		.is_private = !is_on_disk,
 	};
 	for (unsigned i = 0; i < s->tier_count; i++)
 		setup.tier[i] = (struct cache_tier){
@@ -301,8 +352,9 @@ static void scenario_draw(struct scenario *s, uint64_t seed)
 		.payload = s->payload,
 		.errors = &s->errors,
 		.notices = &s->notices,
-		.is_virtual = true,
-		.workers = 1,
+		.is_virtual = !is_on_disk,
+		.needs_io = is_on_disk,
+		.workers = is_on_disk ? (uint32_t)o->workers : 1,
 		.in_service_max = (uint32_t)o->num_users,
 		.io_depth = (uint32_t)o->io_depth,
 		.ops_in_flight = (uint32_t)o->ops_in_flight,
@@ -312,6 +364,12 @@ static void scenario_draw(struct scenario *s, uint64_t seed)
 		.prepared = s->fill.count,
 		.seed = seed,
 	};
+	if (is_on_disk) {
+		s->setup.workers = MIN(s->setup.workers, MIN(s->setup.in_service_max, s->setup.io_depth));
+		s->setup.warmup_ns /= 10;
+		s->setup.duration_ns = NS_PER_S / 2;
+		s->setup.drain_ns = NS_PER_S / 5;
+	}
 	memcpy(s->setup.tier, s->tier, sizeof(s->tier));
 }
 
@@ -354,6 +412,8 @@ static void scenario_release(struct scenario *s)
 	workload_free(s->workload);
 	strlist_release(&s->notices);
 	config_release(&s->cfg);
+	if (disk_fd >= 0 && tier_file_clean(disk_fd, NULL))
+		abort();
 }
 
 /* ---- what must hold ---- */
@@ -413,8 +473,12 @@ static bool has_struck(const struct scenario *s, uint32_t kinds)
 /* Everything that came in was served: nothing was cut off, and nobody waits. */
 static bool is_complete(const struct scenario *s)
 {
-	const struct worker *w = &s->runner->workers[0];
-	return s->has_run && !w->tasks_busy && !w->ops_active && !w->room_active && w->transfers_free_count == w->transfer_count;
+	for (uint32_t i = 0; i < s->runner->worker_count; i++) {
+		const struct worker *w = &s->runner->workers[i];
+		if (w->tasks_busy || w->ops_active || w->room_active || w->transfers_free_count != w->transfer_count)
+			return false;
+	}
+	return s->has_run;
 }
 
 static void check_requests(struct scenario *s)
@@ -442,7 +506,10 @@ static void check_requests(struct scenario *s)
 static void class_of(const struct config_fault *f, char *name, size_t size)
 {
 	const char *op = config_fault_operations()[__builtin_ctz(f->operations)];
-	const char *what = f->kind == FAULT_HANG ? "no completion" : strerrorname_np(f->error);
+	const char *what = f->kind == FAULT_HANG	    ? "no completion"
+			   : f->kind == FAULT_AGAIN	    ? "EAGAIN"
+			   : f->kind == FAULT_INTERRUPT ? "EINTR"
+							    : strerrorname_np(f->error);
 	if (is_damage(f))
 		snprintf(name, size, "%s read: data mismatch", config_tier_name(f->tier));
 	else
@@ -464,7 +531,9 @@ static uint64_t struck_as(const struct scenario *s, const char *class)
 	for (uint32_t i = 0; i < s->plan.count; i++) {
 		char name[48];
 		class_of(&s->plan.v[i], name, sizeof(name));
-		if (s->plan.v[i].kind != FAULT_DELAY && !strcmp(name, class))
+		const struct config_fault *f = &s->plan.v[i];
+		bool is_retried = (f->kind == FAULT_AGAIN || f->kind == FAULT_INTERRUPT) && f->attempts < IO_ATTEMPTS_MAX;
+		if (f->kind != FAULT_DELAY && f->kind != FAULT_SHORT && !is_retried && !strcmp(name, class))
 			n += struck(s, i);
 	}
 	return n;
@@ -490,7 +559,8 @@ static void check_errors(struct scenario *s)
 		/* Damage is written once and may be read often. */
 		else if (c->count > made && !has_suffix(c->name, "data mismatch"))
 			fails(s, "%s: %" PRIu64 " counted, %" PRIu64 " made", c->name, c->count, made);
-		if (!c->first[0] || !strstr(c->first, " offset "))
+		bool is_file = strstr(c->name, "storage") && is_on_disk;
+		if (!strstr(c->first, is_file ? disk_path : " offset "))
 			fails(s, "%s: the first says nothing: %s", c->name, c->first);
 	}
 	if (total != s->errors.total)
@@ -498,7 +568,7 @@ static void check_errors(struct scenario *s)
 	for (uint32_t i = 0; i < s->plan.count; i++) {
 		const struct config_fault *f = &s->plan.v[i];
 		char class[48];
-		if (is_damage(f) || f->kind == FAULT_DELAY)
+		if (is_damage(f) || (f->kind != FAULT_ERROR && f->kind != FAULT_HANG))
 			continue;
 		class_of(f, class, sizeof(class));
 		/* Of an entry that moves whole only one operation can fail; of one in chunks, what follows is not counted again. */
@@ -517,7 +587,7 @@ static void check_damage(struct scenario *s)
 	for (uint32_t i = 0; i < s->plan.count; i++) {
 		const struct config_fault *f = &s->plan.v[i];
 		bool is_read = f->operations == 1u << TIER_READ;
-		is_alone &= (is_damage(f) && is_read) || !struck(s, i) || f->kind == FAULT_DELAY;
+		is_alone &= (is_damage(f) && is_read) || !struck(s, i) || f->kind == FAULT_DELAY || f->kind == FAULT_SHORT;
 		made += is_damage(f) ? struck(s, i) : 0;
 	}
 	uint64_t found = counted(s, "storage read: data mismatch") + counted(s, "cpu read: data mismatch");
@@ -542,21 +612,18 @@ static void check_bytes(struct scenario *s)
 }
 
 /* Who holds what in the cache: transfers that the end of the run left where they were. */
-static struct cache_held owners(const struct worker *w, bool *has_open_plan)
+static void add_owners(const struct worker *w, struct cache_held *held, bool *has_open_plan)
 {
-	struct cache_held held = {0};
-	*has_open_plan = false;
 	for (uint32_t i = 0; i < w->transfer_count; i++) {
 		const struct transfer *x = &w->transfers[i];
 		if (x->state == TRANSFER_FREE || x->state == TRANSFER_PERMIT)
 			continue;
 		bool is_placed = x->state != TRANSFER_PLACE_WAIT || x->plan.outcome == CACHE_WRITE_PLANNED;
-		held.pins += x->kind == TRANSFER_READ;
-		held.writing += x->kind == TRANSFER_WRITE && is_placed;
-		held.going += x->kind == TRANSFER_MOVE || x->kind == TRANSFER_DELETE;
+		held->pins += x->kind == TRANSFER_READ;
+		held->writing += x->kind == TRANSFER_WRITE && is_placed;
+		held->going += x->kind == TRANSFER_MOVE || x->kind == TRANSFER_DELETE;
 		*has_open_plan |= x->state == TRANSFER_STEPS || (x->kind == TRANSFER_WRITE && x->state == TRANSFER_PLACE_WAIT);
 	}
-	return held;
 }
 
 static void check_cache(struct scenario *s)
@@ -564,8 +631,10 @@ static void check_cache(struct scenario *s)
 	const char *why;
 	if (cache_check(s->cache, &why))
 		fails(s, "cache: %s", why);
-	bool has_open_plan;
-	struct cache_held owned = owners(&s->runner->workers[0], &has_open_plan);
+	bool has_open_plan = false;
+	struct cache_held owned = {0};
+	for (uint32_t i = 0; i < s->runner->worker_count; i++)
+		add_owners(&s->runner->workers[i], &owned, &has_open_plan);
 	struct cache_held held = cache_held(s->cache);
 	if (held.pins != owned.pins)
 		fails(s, "%" PRIu64 " pins, %" PRIu64 " reads", held.pins, owned.pins);
@@ -603,9 +672,8 @@ static void check_memory(struct scenario *s, unsigned tier)
 	t->ops->worker_close(w);
 }
 
-static void check_pools(struct scenario *s)
+static void check_worker(struct scenario *s, struct worker *w)
 {
-	struct worker *w = &s->runner->workers[0];
 	uint32_t chunks = 0, flying = 0;
 	list_for_each (node, &w->chunks_free)
 		chunks++;
@@ -615,11 +683,43 @@ static void check_pools(struct scenario *s)
 		flying += w->chunks[i].transfer != NULL;
 	if (chunks + flying != w->chunk_count || flying != w->chunks_busy)
 		fails(s, "a buffer is lost");
-	if (is_complete(s) && (w->dirty_bytes || s->runner->permits.free != s->cfg.opt.max_concurrent_allocs ||
+	if (is_complete(s) && (w->dirty_bytes || w->chunks_copying || s->runner->permits.free != s->cfg.opt.max_concurrent_allocs ||
 			       s->runner->admission.in_service || !list_empty(&w->hungry) || !list_empty(&w->planning)))
 		fails(s, "everybody is done, and something is still held");
 	if (w->is_stuck && !has_struck(s, 1 << FAULT_HANG))
 		fails(s, "stuck without a hang");
+}
+
+/* Every file is whole, and where nothing is on its way there is one for each entry. */
+static void check_files(struct scenario *s)
+{
+	DIR *dir = opendir(disk_path);
+	uint64_t files = 0, entries = cache_usage(s->cache, s->tier_count - 1).entries;
+	for (const struct dirent *d; dir && (d = readdir(dir));) {
+		struct stat st;
+		if (d->d_name[0] == '.' || fstatat(disk_fd, d->d_name, &st, 0))
+			continue;
+		files++;
+		if (st.st_size <= 4096 || st.st_size % 4096)
+			fails(s, "%s has %lld bytes", d->d_name, (long long)st.st_size);
+	}
+	if (!dir || closedir(dir))
+		abort();
+	/* What could not be removed is there too. */
+	bool may_be_more = !is_complete(s) || has_struck(s, 1 << FAULT_AGAIN | 1 << FAULT_INTERRUPT);
+	if (files < entries || (files > entries && !may_be_more))
+		fails(s, "%" PRIu64 " files for %" PRIu64 " entries", files, entries);
+}
+
+static unsigned open_files(void)
+{
+	unsigned n = 0;
+	DIR *dir = opendir("/proc/self/fd");
+	while (dir && readdir(dir))
+		n++;
+	if (dir)
+		closedir(dir);
+	return n;
 }
 
 static void scenario_check(struct scenario *s)
@@ -629,9 +729,11 @@ static void scenario_check(struct scenario *s)
 	check_damage(s);
 	check_bytes(s);
 	check_cache(s);
-	check_pools(s);
-	/* A hanging operation that was cancelled was never made: what it should have given back is still there. */
-	for (unsigned i = 0; i < s->tier_count && is_complete(s) && !has_struck(s, 1 << FAULT_HANG); i++)
+	for (uint32_t i = 0; i < s->runner->worker_count; i++)
+		check_worker(s, &s->runner->workers[i]);
+	if (is_on_disk)
+		check_files(s);
+	for (unsigned i = 0; i < s->tier_count && is_complete(s); i++)
 		if (s->ram[i])
 			check_memory(s, i);
 }
@@ -668,7 +770,9 @@ static bool run_seed(uint64_t seed, bool is_verbose)
 	uint64_t first = 0;
 	bool is_ok = true;
 	current_seed = seed;
-	for (int round = 0; round < (seed % REPEAT_EVERY ? 1 : 2) && is_ok; round++) {
+	int rounds = seed % REPEAT_EVERY || is_on_disk ? 1 : 2;
+	unsigned open_before = open_files();
+	for (int round = 0; round < rounds && is_ok; round++) {
 		scenario_draw(&s, seed);
 		if (is_verbose && !round)
 			printf("seed %" PRIu64 ": %s\n", seed, s.text);
@@ -679,13 +783,16 @@ static bool run_seed(uint64_t seed, bool is_verbose)
 		first = fingerprint(&s);
 		if (!round)
 			note(&s);
+		uint64_t completed = count(&s, COUNT_REQUESTS_COMPLETED), failed = qos_sum(&s, QOS_FAILED);
+		scenario_release(&s);
+		if (open_files() != open_before)
+			fails(&s, "%u files open, %u before", open_files(), open_before);
 		is_ok = !s.why[0];
 		if (is_verbose || !is_ok)
-			printf("seed %" PRIu64 ": %" PRIu64 " completed, %" PRIu64 " failed, %" PRIu64 " errors: %s\n", seed,
-			       count(&s, COUNT_REQUESTS_COMPLETED), qos_sum(&s, QOS_FAILED), s.errors.total, is_ok ? "holds" : s.why);
+			printf("seed %" PRIu64 ": %" PRIu64 " completed, %" PRIu64 " failed, %" PRIu64 " errors: %s\n", seed, completed,
+			       failed, s.errors.total, is_ok ? "holds" : s.why);
 		if (!is_ok)
 			printf("  %s\n", s.text);
-		scenario_release(&s);
 	}
 	return is_ok;
 }
@@ -698,12 +805,28 @@ static void say_seed(int signal)
 	_exit(1);
 }
 
+static bool disk_open(void)
+{
+	const char *tmp = getenv("TMPDIR");
+	snprintf(disk_path, sizeof(disk_path), "%s/scenarios_XXXXXX", tmp && tmp[0] ? tmp : "/tmp");
+	if (mkdtemp(disk_path))
+		disk_fd = open(disk_path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	return disk_fd >= 0;
+}
+
 int main(int argc, char **argv)
 {
 	if (argc < 3) {
-		fputs("usage: scenarios FIRST COUNT [-v]\n", stderr);
+		fputs("usage: scenarios FIRST COUNT [--disk] [-v]\n", stderr);
 		return 2;
 	}
+	bool is_verbose = false;
+	for (int i = 3; i < argc; i++) {
+		is_on_disk |= !strcmp(argv[i], "--disk");
+		is_verbose |= !strcmp(argv[i], "-v");
+	}
+	if (is_on_disk && !disk_open())
+		return 3;
 	uint64_t begin = strtoull(argv[1], NULL, 10), number = strtoull(argv[2], NULL, 10), failed = 0;
 	int users = mkstemp(users_path), trace = mkstemp(trace_path);
 	if (users < 0 || trace < 0)
@@ -715,11 +838,15 @@ int main(int argc, char **argv)
 	for (int check = PAYLOAD_STAMPS; check <= PAYLOAD_FULL; check++)
 		payloads[check] = payload_new(1, check);
 	for (uint64_t seed = begin; seed < begin + number && failed < FAILURES_SHOWN; seed++)
-		failed += !run_seed(seed, argc > 3);
+		failed += !run_seed(seed, is_verbose);
 	for (int check = PAYLOAD_STAMPS; check <= PAYLOAD_FULL; check++)
 		payload_free(payloads[check]);
 	unlink(users_path);
 	unlink(trace_path);
+	if (is_on_disk) {
+		close(disk_fd);
+		failed += rmdir(disk_path) != 0;
+	}
 	printf("%" PRIu64 " scenarios: %" PRIu64 " served to the end, %" PRIu64 " with errors, %" PRIu64 " with failed requests, %" PRIu64
 	       " with hangs, %" PRIu64 " with damaged data; %" PRIu64 " requests completed; %" PRIu64 " failed%s\n",
 	       number, seen.complete, seen.with_errors, seen.failed_requests, seen.hangs, seen.damage, seen.completed, failed,
