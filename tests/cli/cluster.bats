@@ -157,7 +157,7 @@ run_file() {
 # A launcher and a rank starter that do nothing: these tests are about what is found out of the hosts, not about the run.
 fake_job() {
 	mkdir -p "$T/bin"
-	printf '#!/bin/sh\n[ "$1" = --version ] && echo "mpirun (Open MPI) 4.1.4"\n%s\nexit 0\n' "$1" >"$T/bin/mpirun"
+	printf '#!/bin/sh\n[ "$1" = --version ] && { echo "mpirun (Open MPI) 4.1.4"; exit; }\n%s\nexit 0\n' "$1" >"$T/bin/mpirun"
 	printf '#!/bin/sh\nexit 0\n' >"$T/bin/mlpstorage-rank"
 	chmod +x "$T/bin/mpirun" "$T/bin/mlpstorage-rank"
 	export MPI_RUN_BIN="$T/bin/mpirun" PATH="$T/bin:$PATH"
