@@ -96,9 +96,11 @@ void kvcache_cluster_record(struct kvcache_cluster *k, struct record *r)
 void kvcache_cluster_host(struct kvcache_cluster *k, uint32_t rank, const char *text, size_t len)
 {
 	char name[16];
+	if (k->way != KVCACHE_CLUSTER_RANKS || k->inv->cluster.skip)
+		return;
 	snprintf(name, sizeof(name), "%" PRIu32, rank);
 	bool is_first = !strlist_has(&k->told, name);
-	if (k->inv->cluster.skip || (is_first && strlist_add(&k->told, name)))
+	if (is_first && strlist_add(&k->told, name))
 		return;
 	if (cluster_add_text(is_first ? &k->start : &k->end, text, len))
 		log_warning("cluster information: what rank %" PRIu32
@@ -181,7 +183,7 @@ int kvcache_cluster_argv(const struct cmd_invocation *inv, struct strlist *argv)
 void kvcache_cluster_samples(struct kvcache_cluster *k, uint32_t rank, const char *lines,
 			     size_t len)
 {
-	while (k->series && len) {
+	while (k->series && k->way == KVCACHE_CLUSTER_RANKS && len) {
 		const char *newline = memchr(lines, '\n', len);
 		size_t line = newline ? (size_t)(newline - lines) : len;
 		if (line)
