@@ -151,6 +151,7 @@ static void fill_io(struct run_result *r, const struct engine *e, const struct r
 	snprintf(io->filesystem, sizeof(io->filesystem), "%.31s", fs->type);
 	snprintf(io->device, sizeof(io->device), "%.63s", fs->source);
 	io->has_registered_buffers = o->has_registered_buffers;
+	snprintf(io->features, sizeof(io->features), "%s", o->io_features);
 	io->direct_align_bytes = e->storage.is_direct ? e->storage.direct.align_bytes : 0;
 	io->has_device_counters = fs->has_block_device && watch->has_end;
 	io->device_read_bytes = watch->disk_end.read_bytes - watch->disk_begin.read_bytes;

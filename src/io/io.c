@@ -2,6 +2,7 @@
 /* What both engines share: choosing one, and deciding when an operation is really over. */
 #include <assert.h>
 #include <errno.h>
+#include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -47,6 +48,17 @@ const char *io_name(const struct io *io)
 bool io_has_registered_buffers(const struct io *io)
 {
 	return io->has_registered_buffers;
+}
+
+const char *io_features(const struct io *io)
+{
+	return io->features;
+}
+
+void io_add_feature(struct io *io, const char *name)
+{
+	size_t len = strlen(io->features);
+	snprintf(io->features + len, sizeof(io->features) - len, "%s%s", len ? " " : "", name);
 }
 
 uint32_t io_outstanding(const struct io *io)

@@ -79,7 +79,7 @@ struct io_setup {
 /**
  * io_new() - open a queue
  * AUTO takes io_uring when it can be set up and threads otherwise, saying so in @notices (EPERM: seccomp or sysctl; ENOSYS; ENOMEM).
- * Refused buffer registration (memlock) is a notice, not an error.
+ * Refused registration of buffers (memlock) or files is a notice, not an error.
  * Return: 0; -errno with @err filled when the engine asked for cannot be had.   io_free() after.
  * Threads: the caller's thread becomes the owner; call it on the worker's own thread (single-issuer rings).
  */
@@ -88,6 +88,8 @@ int io_new(const struct io_setup *setup, struct io **ret, struct strlist *notice
 void io_free(struct io *io);
 const char *io_name(const struct io *io); /* "uring" or "threads" */
 bool io_has_registered_buffers(const struct io *io);
+/** io_features() - what the kernel granted of all that makes I/O cheaper, names with blanks between them; "" is nothing. */
+const char *io_features(const struct io *io);
 
 /** io_submit() - queue one operation; at most setup.depth are outstanding (assert). Reaches the kernel at io_flush(), io_reap() or io_wait(). */
 void io_submit(struct io *io, struct io_op *op);

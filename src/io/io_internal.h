@@ -28,6 +28,7 @@ struct io {
 	uint32_t depth;
 	uint32_t outstanding;
 	bool has_registered_buffers;
+	char features[96]; /* for io_features() */
 	bool is_cancelled; /* io_cancel() was called */
 };
 
@@ -38,6 +39,9 @@ struct io {
 int io_uring_new(const struct io_setup *setup, struct io **ret, struct strlist *notices,
 		 struct error *err);
 int io_threads_new(const struct io_setup *setup, struct io **ret, struct error *err);
+
+/** io_add_feature() - one more name for io_features(). */
+void io_add_feature(struct io *io, const char *name);
 
 /** io_begin() - reset the results before the first attempt. */
 void io_begin(struct io_op *op);

@@ -7,6 +7,9 @@
  * there is something to ask for, so that a reap with nothing to submit and nothing to collect costs
  * one memory read and no system call.
  *
+ * A file that sees many transfers is registered after the first few: each later one saves a look-up and a reference count, while
+ * an entry of few chunks is spared two system calls. Its place in the ring's table is its descriptor.
+ *
  * Others wake the owner through an eventfd that is polled by the ring itself. The flag wake_pending
  * says that a wake has not yet been seen by io_wait(): it survives an io_reap() in between, and it
  * spares the second of two wakes its system call.
@@ -19,13 +22,14 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include "base/clock.h"
 #include "base/mem.h"
 #include "io/io_internal.h"
 
-enum { IOWQ_WORKERS_MAX = 64 };
+enum { IOWQ_WORKERS_MAX = 64, FILES_MAX = 4096, REGISTER_AT = 16, REGISTERED = 255, NEVER = 254 };
 #define CANCEL_WAIT_NS (100 * NS_PER_MS)
 
 struct uring {
@@ -33,6 +37,8 @@ struct uring {
 	struct io_uring ring;
 	int wake_fd;
 	bool has_ring;
+	unsigned file_count;	  /* places in the table of registered files; 0: it was refused */
+	uint8_t files[FILES_MAX]; /* by descriptor: transfers so far, or REGISTERED, or NEVER */
 	atomic_bool wake_pending; /* any thread; pairs release in wake with acquire in wait */
 };
 
@@ -42,6 +48,15 @@ static const unsigned setup_flags[] = {
 		IORING_SETUP_TASKRUN_FLAG | IORING_SETUP_SUBMIT_ALL,
 	IORING_SETUP_COOP_TASKRUN | IORING_SETUP_TASKRUN_FLAG | IORING_SETUP_SUBMIT_ALL,
 	0,
+};
+
+static const struct {
+	unsigned flag;
+	const char *name;
+} flag_names[] = {
+	{IORING_SETUP_SINGLE_ISSUER, "single_issuer"},
+	{IORING_SETUP_DEFER_TASKRUN, "defer_taskrun"},
+	{IORING_SETUP_COOP_TASKRUN, "coop_taskrun"},
 };
 
 static const struct {
@@ -77,7 +92,38 @@ static void arm_wake(struct uring *u)
 	io_uring_sqe_set_data(sqe, NULL);
 }
 
-static void prep_transfer(const struct uring *u, struct io_uring_sqe *sqe, struct io_op *op)
+/* ---- registered files ---- */
+
+static bool file_is_registered(const struct uring *u, int fd)
+{
+	return fd >= 0 && (unsigned)fd < u->file_count && u->files[fd] == REGISTERED;
+}
+
+/* A transfer of @fd is about to be submitted. */
+static void file_count_use(struct uring *u, int fd)
+{
+	if (fd < 0 || (unsigned)fd >= u->file_count || u->files[fd] >= NEVER)
+		return;
+	if (++u->files[fd] < REGISTER_AT)
+		return;
+	int rc = io_uring_register_files_update(&u->ring, (unsigned)fd, &fd, 1);
+	u->files[fd] = rc == 1 ? REGISTERED : NEVER;
+}
+
+/* @fd is about to be closed. */
+static void file_forget(struct uring *u, int fd)
+{
+	int none = -1;
+	if (fd < 0 || (unsigned)fd >= u->file_count)
+		return;
+	if (u->files[fd] == REGISTERED)
+		(void)io_uring_register_files_update(&u->ring, (unsigned)fd, &none, 1);
+	u->files[fd] = 0;
+}
+
+/* ---- submission ---- */
+
+static void prep_transfer(struct uring *u, struct io_uring_sqe *sqe, struct io_op *op)
 {
 	unsigned n = io_remaining(op);
 	const struct iovec *v = op->cursor;
@@ -94,6 +140,9 @@ static void prep_transfer(const struct uring *u, struct io_uring_sqe *sqe, struc
 					  op->buffer_index);
 	else
 		io_uring_prep_writev(sqe, op->fd, v, n, offset);
+	file_count_use(u, op->fd);
+	if (file_is_registered(u, op->fd))
+		sqe->flags |= IOSQE_FIXED_FILE;
 }
 
 static void uring_submit(struct io *io, struct io_op *op)
@@ -115,6 +164,7 @@ static void uring_submit(struct io *io, struct io_op *op)
 		io_uring_prep_openat(sqe, op->fd, op->name, op->flags | O_CLOEXEC, 0644);
 		break;
 	case IO_CLOSE:
+		file_forget(u, op->fd); /* the table holds the file, too */
 		io_uring_prep_close(sqe, op->fd);
 		break;
 	case IO_FSYNC:
@@ -249,6 +299,9 @@ static int open_ring(struct uring *u, struct error *err)
 		struct io_uring_params params = {.flags = setup_flags[i]};
 		rc = io_uring_queue_init_params(u->io.depth + 1, &u->ring, &params);
 	}
+	for (size_t i = 0; !rc && i < ARRAY_LEN(flag_names); i++)
+		if (u->ring.flags & flag_names[i].flag)
+			io_add_feature(&u->io, flag_names[i].name);
 	if (rc == -ENOSYS)
 		return error_set(err, rc, ERR_UNSUPPORTED, "this kernel has no io_uring");
 	if (rc == -EPERM)
@@ -265,7 +318,11 @@ static int open_ring(struct uring *u, struct error *err)
 static int check_opcodes(struct uring *u, struct error *err)
 {
 	struct io_uring_probe *probe = io_uring_get_probe_ring(&u->ring);
-	const char *missing = probe ? NULL : "PROBE";
+	const char *missing = NULL;
+	if (!probe)
+		return error_set(err, -EPERM, ERR_FS_PERMISSION,
+				 "io_uring is not permitted to say what it can do (a container's "
+				 "seccomp profile?)");
 	for (size_t i = 0; !missing && i < ARRAY_LEN(needed_opcodes); i++)
 		if (!io_uring_opcode_supported(probe, needed_opcodes[i].opcode))
 			missing = needed_opcodes[i].name;
@@ -289,13 +346,28 @@ static int register_buffers(struct uring *u, const struct io_setup *setup, struc
 	}
 	int rc = io_uring_register_buffers(&u->ring, v, setup->buffer_count);
 	u->io.has_registered_buffers = !rc;
-	if (!rc)
+	if (!rc) {
+		io_add_feature(&u->io, "registered_buffers");
 		return 0;
+	}
 	char size[32];
 	fmt_bytes(size, sizeof(size), setup->buffer_count * (uint64_t)setup->buffer_bytes);
 	return strlist_addf(
 		notices, "I/O buffers (%s per worker) are not registered with io_uring: %s%s", size,
 		strerror(-rc), rc == -ENOMEM || rc == -EPERM ? " (see 'ulimit -l')" : "");
+}
+
+static int register_files(struct uring *u, struct strlist *notices)
+{
+	struct rlimit limit = {.rlim_cur = FILES_MAX};
+	(void)getrlimit(RLIMIT_NOFILE, &limit);
+	unsigned count = (unsigned)MIN(limit.rlim_cur, (rlim_t)FILES_MAX);
+	int rc = io_uring_register_files_sparse(&u->ring, count);
+	if (rc)
+		return strlist_addf(notices, "files are not registered with io_uring: %s", strerror(-rc));
+	u->file_count = count;
+	io_add_feature(&u->io, "registered_files");
+	return 0;
 }
 
 static int set_up(struct uring *u, const struct io_setup *setup, struct strlist *notices,
@@ -310,6 +382,8 @@ static int set_up(struct uring *u, const struct io_setup *setup, struct strlist 
 	if (rc)
 		return rc;
 	rc = register_buffers(u, setup, notices);
+	if (!rc)
+		rc = register_files(u, notices);
 	if (rc)
 		return error_set(err, rc, ERR_FS_FULL, "out of memory");
 	/* The kernel's default (4 per core) would run fewer fsyncs at once than were asked for. A

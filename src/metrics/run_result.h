@@ -40,6 +40,7 @@ struct run_io {
 	char filesystem[32]; /* "ext4" */
 	char device[64];     /* mount source or block device */
 	bool has_registered_buffers; /* granted by the kernel */
+	char features[96];	     /* io_features() */
 	uint64_t device_read_bytes, device_written_bytes;  /* kernel's block counters over the window */
 	bool has_device_counters;
 	/* block sizes of direct I/O on this file system; 0: buffered */

@@ -362,6 +362,7 @@ static const struct field fields[] = {
 	{"io.sync", MEMBER(CHARS, io.sync)},
 	{"io.direct_align_bytes", MEMBER(U32, io.direct_align_bytes)},
 	{"io.registered_buffers", MEMBER(BOOL, io.has_registered_buffers)},
+	{"io.features", MEMBER(CHARS, io.features)},
 	{"io.filesystem", MEMBER(CHARS, io.filesystem), .flags = F_HOST},
 	{"io.device", MEMBER(CHARS, io.device), .flags = F_HOST},
 	{"tiers.{tier}.present", MEMBER(BOOL, tier[0].is_present)},

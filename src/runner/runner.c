@@ -265,6 +265,7 @@ int runner_collect(struct runner *r, struct metrics *ret, struct runner_outcome 
 		.is_interrupted = atomic_load(&r->is_interrupted),
 		.io_engine = runner_io_engine(r),
 		.has_registered_buffers = io && io_has_registered_buffers(io),
+		.io_features = io ? io_features(io) : "",
 		.worker_cpu_share_max = has_cpu ? (double)busiest / (double)window : 0.0,
 		.worker_wait_share_max = has_cpu ? (double)starved / (double)window : 0.0,
 	};

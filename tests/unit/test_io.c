@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/filter.h>
+#include <linux/io_uring.h>
 #include <linux/seccomp.h>
 #include <pthread.h>
 #include <setjmp.h>
@@ -400,6 +401,38 @@ static void check_many_in_flight(const struct fixture *f, struct io *io, int fla
 	close_and_remove(f, io, fd, "many");
 }
 
+/* A file that was in use long enough to be registered is given up when it is closed: nobody else holds it, says a lease. */
+static void check_registered_file(const struct fixture *f, struct io *io, int flag)
+{
+	for (int round = 0; round < 2; round++) { /* the second is in the place of the first */
+		int fd = create(f, io, "file", flag);
+		for (unsigned i = 0; i < 40; i++) {
+			struct io_op op = transfer(IO_WRITE, fd, i * BUFFER_BYTES, f->buffers, BUFFER_BYTES);
+			fill(f->buffers, i);
+			assert_int_equal(run(io, op), BUFFER_BYTES);
+		}
+		assert_int_equal(RUN(io, .kind = IO_FSYNC, .fd = fd), 0);
+		assert_int_equal(RUN(io, .kind = IO_CLOSE, .fd = fd), 0);
+		int again = openat(f->dirfd, "file", O_RDWR | flag);
+		assert_true(again >= 0);
+		if (fcntl(again, F_SETLEASE, F_WRLCK))
+			assert_int_not_equal(errno, EAGAIN); /* where there are no leases, nothing is known */
+		for (unsigned i = 0; i < 40; i++) {
+			static char expected[BUFFER_BYTES];
+			struct io_op op = transfer(IO_READ, again, i * BUFFER_BYTES, f->buffers, BUFFER_BYTES);
+			fill(expected, i);
+			assert_int_equal(run(io, op), BUFFER_BYTES);
+			assert_memory_equal(f->buffers, expected, BUFFER_BYTES);
+		}
+		close_and_remove(f, io, again, "file");
+	}
+}
+
+static void test_registered_file(void **state)
+{
+	on_every_engine(*state, check_registered_file);
+}
+
 static void test_many_in_flight(void **state)
 {
 	on_every_engine(*state, check_many_in_flight);
@@ -642,13 +675,29 @@ static void in_child(const struct fixture *f, int (*check)(const struct fixture 
 	assert_int_equal(WEXITSTATUS(status), CHILD_OK);
 }
 
-/* From here on io_uring_setup() fails with EPERM, as in many containers. */
-static bool forbid_uring(void)
+/* From here on this system call fails with EPERM, as in many containers. */
+static bool forbid(unsigned number)
 {
 	struct sock_filter code[] = {
 		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
-		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, __NR_io_uring_setup, 0, 1),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, number, 0, 1),
 		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+	};
+	struct sock_fprog program = {.len = ARRAY_LEN(code), .filter = code};
+	return !prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) &&
+	       !prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program);
+}
+
+/* From here on rings are as of kernels that do not know this kind of registration. */
+static bool forbid_registration(unsigned what)
+{
+	struct sock_filter code[] = {
+		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, __NR_io_uring_register, 0, 3),
+		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, args[1])),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, what, 0, 1),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EINVAL),
 		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
 	};
 	struct sock_fprog program = {.len = ARRAY_LEN(code), .filter = code};
@@ -663,7 +712,7 @@ static int uring_refused(const struct fixture *f)
 	struct error err = {0};
 	struct io *io = NULL;
 	(void)f;
-	if (!forbid_uring())
+	if (!forbid(__NR_io_uring_setup))
 		return CHILD_SKIP;
 	if (io_new(&setup, &io, &notices, &err) != -EPERM || !strstr(err.message, "not permitted"))
 		return 1;
@@ -681,6 +730,79 @@ static int uring_refused(const struct fixture *f)
 static void test_uring_refused(void **state)
 {
 	in_child(*state, uring_refused);
+}
+
+static int register_refused(const struct fixture *f)
+{
+	struct io_setup setup = {.engine = IO_ENGINE_AUTO, .depth = 2};
+	struct strlist notices = {0};
+	struct io *io = NULL;
+	(void)f;
+	if (!forbid(__NR_io_uring_register))
+		return CHILD_SKIP;
+	if (io_new(&setup, &io, &notices, NULL) || strcmp(io_name(io), "threads"))
+		return 1;
+	if (notices.count != 1 || !strstr(notices.v[0], "not permitted") || io_features(io)[0])
+		return 2;
+	io_free(io);
+	return CHILD_OK;
+}
+
+static void test_register_refused(void **state)
+{
+	in_child(*state, register_refused);
+}
+
+/* One kind of registration is refused: a notice, the others are there, and files can be read as before. */
+static int half_refused(const struct fixture *f, unsigned what, const char *notice, const char *absent, const char *present)
+{
+	struct io_setup setup = {.engine = IO_ENGINE_URING,
+				 .depth = DEPTH,
+				 .buffers = f->buffers,
+				 .buffer_count = DEPTH,
+				 .buffer_bytes = BUFFER_BYTES};
+	struct strlist notices = {0};
+	struct io *io = NULL;
+	if (!forbid_registration(what) || io_new(&setup, &io, &notices, NULL))
+		return CHILD_SKIP;
+	if (notices.count != 1 || !strstr(notices.v[0], notice) || !strstr(notices.v[0], "Invalid argument"))
+		return 1;
+	if (strstr(io_features(io), absent) || !strstr(io_features(io), present))
+		return 2;
+	int fd = open("/proc/self/exe", O_RDONLY);
+	for (int i = 0; i < 40; i++) {
+		struct io_op op = transfer(IO_READ, fd, 0, f->buffers, 4), *done;
+		op.buffer_index = 0;
+		memset(f->buffers, 0, 4);
+		io_submit(io, &op);
+		while (!io_reap(io, &done, 1))
+			io_wait(io, UINT64_MAX);
+		if (op.result != 4 || memcmp(f->buffers, "\177ELF", 4))
+			return 3;
+	}
+	io_free(io);
+	return CHILD_OK;
+}
+
+static int files_refused(const struct fixture *f)
+{
+	return half_refused(f, IORING_REGISTER_FILES2, "files are not registered", "registered_files",
+			    "registered_buffers");
+}
+
+static int buffers_refused(const struct fixture *f)
+{
+	return half_refused(f, IORING_REGISTER_BUFFERS, "buffers", "registered_buffers", "registered_files");
+}
+
+static void test_files_refused(void **state)
+{
+	in_child(*state, files_refused);
+}
+
+static void test_buffers_refused(void **state)
+{
+	in_child(*state, buffers_refused);
 }
 
 static int memory_not_locked(const struct fixture *f)
@@ -790,11 +912,15 @@ int main(void)
 		/* children first: a sanitizer wants no threads before a fork */
 		cmocka_unit_test(test_uring_refused),
 		cmocka_unit_test(test_memory_not_locked),
+		cmocka_unit_test(test_register_refused),
+		cmocka_unit_test(test_files_refused),
+		cmocka_unit_test(test_buffers_refused),
 		cmocka_unit_test(test_short_transfer),
 		cmocka_unit_test(test_no_progress),
 		cmocka_unit_test(test_no_fallocate),
 		cmocka_unit_test(test_round_trip),
 		cmocka_unit_test(test_many_in_flight),
+		cmocka_unit_test(test_registered_file),
 		cmocka_unit_test(test_errors),
 		cmocka_unit_test(test_faults),
 		cmocka_unit_test(test_cancel_uring),
