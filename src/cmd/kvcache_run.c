@@ -10,7 +10,7 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "cmd/cmd.h"
-#include "cmd/kvcache_cluster.h"
+#include "cmd/kvcache_ranks.h"
 #include "cmd/validate.h"
 #include "launch/launch.h"
 
@@ -22,6 +22,8 @@ struct kvcache_run {
 	struct launch_program engine;
 	struct record *record;
 	struct kvcache_cluster cluster;
+	struct kvcache_ranks ranks; /* of a distributed run */
+	json_t *aggregate;	    /* of all ranks; NULL in a local run */
 	char *cache_dir;
 	char *result_path, *stdout_path, *stderr_path;
 	struct strlist argv;
@@ -37,6 +39,8 @@ static int report_memory(void)
 static void run_release(struct kvcache_run *run)
 {
 	launch_program_release(&run->engine);
+	kvcache_ranks_release(&run->ranks);
+	json_decref(run->aggregate);
 	kvcache_cluster_release(&run->cluster);
 	record_free(run->record);
 	free(run->cache_dir);
@@ -225,6 +229,46 @@ static int fail(const struct kvcache_run *run, enum err_code code, const char *w
 	return cmd_report(&err);
 }
 
+/* Nobody is heard of any more, or the launcher failed and the ranks cannot say why. */
+static int fail_ranks(const struct kvcache_run *run, enum err_code code, const char *what)
+{
+	CLEANUP_STR struct str why = {0};
+	CLEANUP_STR struct str missing = {0};
+	str_add(&why, what);
+	if (kvcache_ranks_missing(&run->ranks, &missing))
+		str_addf(&why, "; no complete result from %s", str_text(&missing));
+	return fail(run, code, str_text(&why));
+}
+
+/* How a launcher and its ranks ended. What the ranks themselves say is the best there is. */
+static int judge_job(const struct kvcache_run *run)
+{
+	const struct launch_result *end = &run->ended;
+	char why[128];
+	CLEANUP_STR struct str missing = {0};
+	bool is_complete = run->ranks.pooled && !kvcache_ranks_missing(&run->ranks, &missing);
+	int code = kvcache_ranks_report(&run->ranks);
+	if (end->is_overdue) {
+		snprintf(why, sizeof(why), "nothing was heard of the ranks for %.0f s, and they were stopped", run->ranks.limit_s);
+		return fail_ranks(run, ERR_RUN_TIMEOUT, why);
+	}
+	if (end->stop_signal)
+		return fail_ranks(run, ERR_RUN_INTERRUPTED,
+				  end->is_killed ? "interrupted, and not all ranks ended in time: they were killed"
+						 : "interrupted: the result covers a part of the run");
+	if (code)
+		return code;
+	if (end->exit_status == EXIT_OK && is_complete)
+		return EXIT_OK;
+	if (is_complete && json_is_false(json_object_get(run->ranks.pooled, "valid")))
+		return fail(run, ERR_RUN_FAILED, "the ranks ran, but the result is not valid");
+	if (end->end_signal)
+		snprintf(why, sizeof(why), "the launcher was ended by signal %d (%s)", end->end_signal, strsignal(end->end_signal));
+	else
+		snprintf(why, sizeof(why), "the launcher ended with exit status %d", end->exit_status);
+	return fail_ranks(run, ERR_RUN_FAILED, why);
+}
+
 /* How the engine ended, as this program's exit code. */
 static int judge_end(const struct kvcache_run *run)
 {
@@ -283,6 +327,7 @@ static int take_outcome(struct kvcache_run *run, int code)
 		log_debug("%s", err.message);
 		return code == EXIT_OK ? cmd_report(&err) : code;
 	}
+	json_object_update_missing(outcome.metrics, run->aggregate);
 	record_set(run->record, "kvcache_metrics", json_incref(outcome.metrics));
 	show_metrics(&outcome);
 	if (code == EXIT_OK && !outcome.has_verdict && !(outcome.completed > 0))
@@ -296,6 +341,19 @@ static enum record_status status_of(int code)
 	if (code == EXIT_OK)
 		return RECORD_COMPLETE;
 	return code == EXIT_INTERRUPTED ? RECORD_INTERRUPTED : RECORD_FAILED;
+}
+
+/* Longest silence of ranks that still may come back: rank 0 waits for the others as long, twice, and tells then. */
+static double silence_limit_s(const struct kvcache_run *run)
+{
+	const double margin_s = 30, turn_s = 0.02;
+	return 2 * (double)run->inv->config.opt.rank_timeout_s + margin_s + turn_s * (double)run->inv->job.layout.ranks;
+}
+
+static int open_ranks(struct kvcache_run *run)
+{
+	return kvcache_ranks_open(&run->ranks, (uint32_t)run->inv->job.layout.ranks, silence_limit_s(run),
+				  strrchr(run->result_path, '/') + 1, run->record, &run->cluster);
 }
 
 /* Run the engine to its end. Return: exit code; everything is said and recorded but the metadata's
@@ -313,8 +371,20 @@ static int run_engine(struct kvcache_run *run)
 	log_status("Running for %" PRId64 " s", run->inv->config.opt.duration_s);
 	log_status("Model: %s, users: %" PRId64, run->inv->config.opt.model,
 		   run->inv->config.opt.num_users);
+	const struct launch_job_control job = {
+		.on_frame = kvcache_ranks_take,
+		.is_overdue = kvcache_ranks_are_overdue,
+		.arg = &run->ranks,
+		.stop_timeout_s = (double)run->inv->distributed.stop_timeout_s,
+	};
+	bool is_job = run->inv->job.is_distributed;
+	if (is_job && open_ranks(run))
+		return report_memory();
+	request.job = is_job ? &job : NULL;
 	if (launch_run(&request, &run->ended, &err))
 		return cmd_report(&err);
+	if (run->ended.frames_damaged)
+		log_warning("%" PRIu64 " messages of the ranks were damaged and dropped", run->ended.frames_damaged);
 	if (run->ended.is_log_partial)
 		log_warning("the output files in %s are not complete", record_dir(run->record));
 	record_engine(run,
@@ -322,9 +392,10 @@ static int run_engine(struct kvcache_run *run)
 						 : json_integer(run->ended.exit_status),
 		      run->ended.end_signal ? json_integer(run->ended.end_signal) : json_null());
 	cmd_stage(4, RUN_STAGES, "Processing results");
-	int code = take_outcome(run, judge_end(run));
+	int written = is_job ? kvcache_ranks_finish(&run->ranks, run->result_path, &run->aggregate) : EXIT_OK;
+	int code = take_outcome(run, is_job ? judge_job(run) : judge_end(run));
 	int copied = copy_result(run);
-	return code ? code : copied;
+	return code ? code : written ? written : copied;
 }
 
 static int first_write(struct kvcache_run *run)

@@ -1,0 +1,285 @@
+// SPDX-License-Identifier: Apache-2.0
+/* Frames of ranks become files and messages. */
+#include "cmd/kvcache_ranks.h"
+
+#include <inttypes.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/file.h"
+#include "base/log.h"
+#include "record/aggregate.h"
+
+enum { NAMED_MAX = 16 };
+
+#define SHOW_NS (10 * NS_PER_S)
+
+struct kvcache_rank {
+	bool has_result;
+	char *host;		 /* NULL: it did not come so far */
+	struct str snapshot; /* its last one, small */
+};
+
+int kvcache_ranks_open(struct kvcache_ranks *k, uint32_t count, double limit_s, const char *file,
+		       struct record *r, struct kvcache_cluster *cluster)
+{
+	*k = (struct kvcache_ranks){
+		.count = count,
+		.limit_s = limit_s,
+		.file = file,
+		.record = r,
+		.cluster = cluster,
+		.ranks = calloc(count, sizeof(*k->ranks)),
+		.aggregate = record_aggregate_new(count, file),
+	};
+	return k->ranks && k->aggregate ? 0 : -ENOMEM;
+}
+
+void kvcache_ranks_release(struct kvcache_ranks *k)
+{
+	for (uint32_t i = 0; k->ranks && i < k->count; i++) {
+		free(k->ranks[i].host);
+		str_release(&k->ranks[i].snapshot);
+	}
+	free(k->ranks);
+	record_aggregate_free(k->aggregate);
+	json_decref(k->pooled);
+	json_decref(k->problems);
+	*k = (struct kvcache_ranks){0};
+}
+
+/* ---- files ---- */
+
+/* The first failure is kept: the next thousand will say the same. */
+static void write_rank(struct kvcache_ranks *k, uint32_t rank, const char *text, size_t len)
+{
+	CLEANUP_FREE char *dir = record_path(k->record, "rank_%" PRIu32, rank);
+	CLEANUP_FREE char *path = dir ? path_join(dir, k->file) : NULL;
+	int rc = !path ? -ENOMEM : dir_make(dir);
+	if (!rc)
+		rc = file_write_atomic(path, text, len);
+	if (rc && !k->write_error.code)
+		error_set(&k->write_error, rc, ERR_FS_PERMISSION, "cannot write the result of rank %" PRIu32 " to %s: %s",
+			  rank, path ? path : "its file", strerror(-rc));
+}
+
+static void keep(struct kvcache_ranks *k, uint32_t rank, const char *text, size_t len)
+{
+	write_rank(k, rank, text, len);
+	if (record_aggregate_add(k->aggregate, rank, text, len))
+		log_warning("the result of rank %" PRIu32 " cannot be read", rank);
+}
+
+/* ---- frames ---- */
+
+static void take_host(struct kvcache_ranks *k, uint32_t rank, const char *data, size_t len)
+{
+	kvcache_cluster_host(k->cluster, rank, data, len);
+}
+
+static void take_series(struct kvcache_ranks *k, uint32_t rank, const char *data, size_t len)
+{
+	kvcache_cluster_samples(k->cluster, rank, data, len);
+}
+
+static void take_ready(struct kvcache_ranks *k, uint32_t rank, const char *data, size_t len)
+{
+	json_t *ready = json_loadb(data, len, 0, NULL);
+	const char *host = json_string_value(json_object_get(ready, "host"));
+	if (host && !k->ranks[rank].host)
+		k->ranks[rank].host = strdup(host);
+	json_decref(ready);
+}
+
+static double number_at(const json_t *object, const char *key)
+{
+	return json_number_value(json_object_get(object, key));
+}
+
+/* A line now and then; the numbers of all ranks together. */
+static void take_progress(struct kvcache_ranks *k, uint32_t rank, const char *data, size_t len)
+{
+	(void)rank;
+	uint64_t now = clock_mono_ns();
+	k->is_heard = true;
+	if (now - k->shown_ns < SHOW_NS)
+		return;
+	json_t *p = json_loadb(data, len, 0, NULL);
+	const json_t *storage = json_object_get(p, "storage");
+	if (p)
+		log_info("%s: %.0f s of %.0f s, %.0f requests completed, storage %.1f GB read, %.1f GB written, %.0f ranks",
+			 json_string_value(json_object_get(p, "phase")), number_at(p, "elapsed_s"), number_at(p, "window_s"),
+			 number_at(p, "requests_completed"), number_at(storage, "read_bytes") / 1e9,
+			 number_at(storage, "write_bytes") / 1e9, number_at(p, "ranks_heard"));
+	k->shown_ns = now;
+	json_decref(p);
+}
+
+static void take_snapshot(struct kvcache_ranks *k, uint32_t rank, const char *data, size_t len)
+{
+	struct str *to = &k->ranks[rank].snapshot;
+	str_clear(to);
+	str_add_mem(to, data, len);
+}
+
+static void take_result(struct kvcache_ranks *k, uint32_t rank, const char *data, size_t len)
+{
+	k->ranks[rank].has_result = true;
+	str_release(&k->ranks[rank].snapshot);
+	keep(k, rank, data, len);
+}
+
+static void take_aggregate(struct kvcache_ranks *k, uint32_t rank, const char *data, size_t len)
+{
+	(void)rank;
+	json_error_t why;
+	json_decref(k->pooled);
+	k->pooled = json_loadb(data, len, 0, &why);
+	if (!json_is_object(k->pooled))
+		log_warning("the pooled result cannot be read: %s", why.text);
+}
+
+static void take_problems(struct kvcache_ranks *k, uint32_t rank, const char *data, size_t len)
+{
+	(void)rank;
+	json_t *list = json_loadb(data, len, 0, NULL);
+	if (!k->problems)
+		k->problems = json_array();
+	json_array_extend(k->problems, list);
+	json_decref(list);
+}
+
+void kvcache_ranks_take(void *arg, enum frame_kind kind, uint32_t rank, const char *data, size_t len)
+{
+	static void (*const takers[])(struct kvcache_ranks *, uint32_t, const char *, size_t) = {
+		[FRAME_HOST] = take_host,	  [FRAME_READY] = take_ready,
+		[FRAME_PROGRESS] = take_progress, [FRAME_SNAPSHOT] = take_snapshot,
+		[FRAME_RESULT] = take_result,	  [FRAME_AGGREGATE] = take_aggregate,
+		[FRAME_PROBLEMS] = take_problems, [FRAME_SERIES] = take_series,
+	};
+	struct kvcache_ranks *k = arg;
+	k->heard_ns = clock_mono_ns();
+	if (rank < k->count)
+		takers[kind](k, rank, data, len);
+	else
+		log_warning("a message of rank %" PRIu32 ", of which there is none", rank);
+}
+
+bool kvcache_ranks_are_overdue(void *arg)
+{
+	const struct kvcache_ranks *k = arg;
+	return k->is_heard && (double)(clock_mono_ns() - k->heard_ns) > k->limit_s * (double)NS_PER_S;
+}
+
+/* ---- the end ---- */
+
+bool kvcache_ranks_missing(const struct kvcache_ranks *k, struct str *ret)
+{
+	uint32_t n = 0;
+	for (uint32_t i = 0; i < k->count; i++) {
+		if (k->ranks[i].has_result || n++ >= NAMED_MAX)
+			continue;
+		str_addf(ret, "%srank %" PRIu32 "%s%s", n > 1 ? ", " : "", i, k->ranks[i].host ? " on " : "",
+			 k->ranks[i].host ? k->ranks[i].host : "");
+	}
+	if (n > NAMED_MAX)
+		str_addf(ret, " and %" PRIu32 " more", n - NAMED_MAX);
+	return n > 0;
+}
+
+static int write_all(const char *path, json_t *all)
+{
+	struct error err = {0};
+	CLEANUP_FREE char *text = json_dumps(all, JSON_INDENT(2));
+	int rc = text ? file_write_atomic(path, text, strlen(text)) : -ENOMEM;
+	if (!rc)
+		return EXIT_OK;
+	error_set(&err, rc, ERR_FS_PERMISSION, "cannot write the result file %s: %s", path, strerror(-rc));
+	return cmd_report(&err);
+}
+
+static bool anybody_spoke(const struct kvcache_ranks *k)
+{
+	bool is_any = k->pooled;
+	for (uint32_t i = 0; !is_any && i < k->count; i++)
+		is_any = k->ranks[i].has_result || k->ranks[i].snapshot.len;
+	return is_any;
+}
+
+int kvcache_ranks_finish(struct kvcache_ranks *k, const char *path, json_t **ret_aggregate)
+{
+	*ret_aggregate = NULL;
+	if (!anybody_spoke(k))
+		return EXIT_OK;
+	for (uint32_t i = 0; i < k->count; i++)
+		if (!k->ranks[i].has_result && k->ranks[i].snapshot.len)
+			keep(k, i, str_text(&k->ranks[i].snapshot), k->ranks[i].snapshot.len);
+	json_t *all = json_is_object(k->pooled) ? json_incref(k->pooled) : record_aggregate_summary(k->aggregate);
+	json_t *aggregate = record_aggregate_json(k->aggregate);
+	int rc = json_object_set(all, "aggregate", aggregate);
+	if (!rc && json_is_true(json_object_get(aggregate, "partial_failure")))
+		rc = json_object_set_new(all, "partial", json_true());
+	int code = rc ? cmd_report(&(struct error){.code = ERR_INTERNAL, .message = "out of memory"}) : write_all(path, all);
+	json_decref(all);
+	*ret_aggregate = aggregate;
+	if (code == EXIT_OK && k->write_error.code)
+		code = cmd_report(&k->write_error);
+	return code;
+}
+
+static const char *text_at(const json_t *object, const char *key)
+{
+	const char *text = json_string_value(json_object_get(object, key));
+	return text ? text : "";
+}
+
+static bool is_alike(const json_t *a, const json_t *b)
+{
+	return !strcmp(text_at(a, "message"), text_at(b, "message")) && !strcmp(text_at(a, "hint"), text_at(b, "hint"));
+}
+
+/* "rank 1 on h1, rank 2 on h2: message", once for all ranks that say the same. */
+static void add_problem(const struct kvcache_ranks *k, const json_t *problem, struct str *out)
+{
+	size_t i;
+	const json_t *other;
+	unsigned n = 0;
+	const char *hint = text_at(problem, "hint");
+	json_array_foreach(k->problems, i, other) {
+		if (is_alike(problem, other) && n++ < NAMED_MAX)
+			str_addf(out, "%srank %d on %s", n > 1 ? ", " : "", (int)number_at(other, "rank"), text_at(other, "host"));
+	}
+	if (n > NAMED_MAX)
+		str_addf(out, " and %u more", n - NAMED_MAX);
+	str_addf(out, ": %s", text_at(problem, "message"));
+	if (*hint)
+		str_addf(out, "\n    Suggestion: %s", hint);
+}
+
+static bool is_told(const struct kvcache_ranks *k, size_t index)
+{
+	for (size_t i = 0; i < index; i++)
+		if (is_alike(json_array_get(k->problems, i), json_array_get(k->problems, index)))
+			return true;
+	return false;
+}
+
+int kvcache_ranks_report(const struct kvcache_ranks *k)
+{
+	CLEANUP_STR struct str text = {0};
+	size_t i;
+	const json_t *problem;
+	int code = EXIT_OK;
+	json_array_foreach(k->problems, i, problem) {
+		int number = (int)number_at(problem, "code");
+		if (is_told(k, i))
+			continue;
+		str_addf(&text, "%s[E%d] ", text.len ? "\n" : "", number ? number : ERR_RUN_FAILED);
+		add_problem(k, problem, &text);
+		if (!code)
+			code = err_exit_code(number ? (enum err_code)number : ERR_RUN_FAILED);
+	}
+	if (code)
+		log_error("%s", str_text(&text));
+	return code;
+}
