@@ -94,6 +94,19 @@ double hist_sum_ns(const struct hist *h)
 	return (double)(((unsigned __int128)h->sum_high << 32) + h->sum_low);
 }
 
+double hist_mean_inverse(const struct hist *h)
+{
+	double sum = 0;
+	uint64_t samples = h->count - h->bucket[0];
+
+	if (!samples)
+		return 0;
+	for (uint32_t i = MAX(hist_index(h->min_ns), 1), last = hist_index(h->max_ns); i <= last; i++)
+		if (h->bucket[i])
+			sum += (double)h->bucket[i] * 2.0 / ((double)hist_low_ns(i) + (double)hist_high_ns(i));
+	return sum / (double)samples;
+}
+
 double hist_mean_ns(const struct hist *h)
 {
 	return h->count ? hist_sum_ns(h) / (double)h->count : 0;

@@ -80,6 +80,12 @@ const char *metrics_hist_name(enum metric_hist h, char buf[64])
 			 direction_names[i / PARTS % DIRECTIONS], part_suffixes[i % PARTS]);
 		return buf;
 	}
+	if (h >= HIST_PACE_0) {
+		unsigned i = h - HIST_PACE_0;
+		snprintf(buf, NAME_SIZE, "storage_%s_per_mib_from_%llu_kib", direction_names[i / METRIC_SIZE_CLASSES],
+			 (unsigned long long)metric_size_class_min(i % METRIC_SIZE_CLASSES) >> 10);
+		return buf;
+	}
 	snprintf(buf, NAME_SIZE, "response_%s", config_qos_name(h - HIST_QOS_0));
 	return buf;
 }

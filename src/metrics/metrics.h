@@ -99,17 +99,36 @@ enum metric_counter {
 	X(DEMOTE, "one demotion") \
 	X(DELETE, "one deletion")
 
+/* Entries of similar size: less than 256 KiB, 1 MiB, 4 MiB ... 1 GiB, and all above. */
+enum { METRIC_SIZE_CLASSES = 8 };
+
+/** metric_size_class() - of an entry's payload; metric_size_class_min() - the smallest payload of a class. */
+static inline unsigned metric_size_class(uint64_t bytes)
+{
+	unsigned class = 0;
+	while (class < METRIC_SIZE_CLASSES - 1 && bytes >> (18 + 2 * class))
+		class++;
+	return class;
+}
+static inline uint64_t metric_size_class_min(unsigned class)
+{
+	return class ? UINT64_C(1) << (16 + 2 * class) : 0;
+}
+
 enum metric_hist {
 #define X(name, meaning) HIST_##name,
 	METRIC_HISTS(X)
 #undef X
 	HIST_TIER_0, /* use HIST_TIER() */
 	HIST_QOS_0 = HIST_TIER_0 + TIER_CLASSES * DIRECTIONS * PARTS, /* response per level: use HIST_QOS() */
-	METRIC_HIST_COUNT = HIST_QOS_0 + QOS_COUNT,
+	HIST_PACE_0 = HIST_QOS_0 + QOS_COUNT, /* use HIST_PACE() */
+	METRIC_HIST_COUNT = HIST_PACE_0 + DIRECTIONS * METRIC_SIZE_CLASSES,
 };
 
 #define HIST_TIER(tier, dir, part) \
 	((enum metric_hist)(HIST_TIER_0 + ((int)(tier) * DIRECTIONS + (int)(dir)) * PARTS + (int)(part)))
+/* Storage entry operations of one size class: device time per MiB, the inverse of their bandwidth. */
+#define HIST_PACE(dir, class) ((enum metric_hist)(HIST_PACE_0 + (int)(dir) * METRIC_SIZE_CLASSES + (int)(class)))
 #define HIST_QOS(level) ((enum metric_hist)(HIST_QOS_0 + (int)(level)))
 
 /** Lists of single samples, only with --raw-samples: they grow, which the steady state otherwise never does. */

@@ -145,6 +145,23 @@ static double call_cpu_per_gib(const struct run_result *r, const struct scope *s
 	return ratio(r->cpu_user_s + r->cpu_system_s, bytes / GIB);
 }
 
+static double call_fairness(const struct run_result *r, const struct scope *s)
+{
+	struct fairness f = result_fairness(r, s->dir);
+	return f.ops ? f.max_over_mean : NAN;
+}
+
+static double call_fairness_ops(const struct run_result *r, const struct scope *s)
+{
+	return (double)result_fairness(r, s->dir).ops;
+}
+
+static double call_fairness_bytes(const struct run_result *r, const struct scope *s)
+{
+	struct fairness f = result_fairness(r, s->dir);
+	return f.ops ? (double)f.min_bytes : NAN;
+}
+
 static double call_window_skew(const struct run_result *r, const struct scope *s)
 {
 	(void)s;
@@ -312,6 +329,9 @@ static const struct field fields[] = {
 	{"measured.{tier}.{dir}_bytes_per_s", TIER_BYTES, .flags = F_PER_S},
 	{"measured.{tier}.{dir}_ops", TIER_OPS},
 	{"measured.{tier}.{dir}{part}_latency_ms.{stat}", TIER_LATENCY(PART_TOTAL, SET_OURS)},
+	{"measured.storage.{dir}_fairness.max_over_mean", CALL(call_fairness)},
+	{"measured.storage.{dir}_fairness.ops", CALL(call_fairness_ops)},
+	{"measured.storage.{dir}_fairness.entry_bytes_from", CALL(call_fairness_bytes)},
 	{"measured.storage.fsync_latency_ms.{stat}", LATENCY(FSYNC, SET_OURS)},
 	{"measured.storage.not_cold_reads", COUNTER(NOT_COLD_READS)},
 	{"measured.kernel_device", PART(result_part_kernel_device)},

@@ -89,6 +89,14 @@ static inline double read_write_ratio(const struct run_result *r)
 uint64_t result_qos_total(const struct run_result *r, enum metric_qos what);
 /** result_oldest_age_s() - of the oldest request that was still waiting, over all levels. */
 double result_oldest_age_s(const struct run_result *r);
+/** How evenly the storage tier served entries of similar size: those of the size class with most operations. */
+struct fairness {
+	uint64_t ops;	   /* 0: fewer than FAIRNESS_OPS_MIN in every class; the rest is not known then */
+	uint64_t min_bytes; /* smallest payload of the class; the largest is below 4 times that */
+	double max_over_mean; /* bandwidth of the fastest operation over the mean of all operations' bandwidths */
+};
+enum { FAIRNESS_OPS_MIN = 100 };
+struct fairness result_fairness(const struct run_result *r, enum metric_direction dir);
 /** result_qos_compliance() - share of a level's completed requests within its P95 target. */
 double result_qos_compliance(const struct run_result *r, enum config_qos level);
 

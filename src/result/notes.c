@@ -54,6 +54,9 @@ static const struct note {
 	{"summary.qos_metrics",
 	 "Latency is from the intended arrival; compliance is the share within the P95 "
 	 "target."},
+	{"measured.storage.read_fairness",
+	 "Bandwidth of the fastest entry operation over the mean of all operations' bandwidths (device time), "
+	 "among entries of entry_bytes_from to 4 times that: 1 is even. Null below 100 operations."},
 	{"measured.storage.read_bytes",
 	 "Bytes of chunks that completed inside the window, in every tier's fields with "
 	 "demotions."},

@@ -6,6 +6,20 @@
 #include "base/str.h"
 #include "result/internal.h"
 
+struct fairness result_fairness(const struct run_result *r, enum metric_direction dir)
+{
+	struct fairness f = {0};
+
+	for (unsigned c = 0; c < METRIC_SIZE_CLASSES; c++) {
+		const struct hist *h = &r->m->hist[HIST_PACE(dir, c)];
+		if (h->count < FAIRNESS_OPS_MIN || h->count <= f.ops || !h->min_ns)
+			continue;
+		f = (struct fairness){.ops = h->count, .min_bytes = metric_size_class_min(c)};
+		f.max_over_mean = 1.0 / (double)h->min_ns / hist_mean_inverse(h);
+	}
+	return f;
+}
+
 /* ---- numbers ---- */
 
 static const struct {

@@ -262,6 +262,18 @@ static void latency_row(struct str *out, const char *label, const struct hist *h
 	    ms(h, STAT_P99).s, ms(h, STAT_MAX).s, U64(h->count));
 }
 
+static void fairness_row(struct str *out, const struct run_result *r, enum metric_direction dir)
+{
+	struct fairness f = result_fairness(r, dir);
+	char from[32], to[32];
+	if (!f.ops)
+		return;
+	row(out, dir == DIR_READ ? "fairness of reads" : "fairness of writes",
+	    "fastest %s x the mean, %llu entries of %s to %s", num(f.max_over_mean).s, U64(f.ops),
+	    fmt_bytes(from, sizeof(from), f.min_bytes),
+	    fmt_bytes(to, sizeof(to), 4 * MAX(f.min_bytes, metric_size_class_min(1) / 4)));
+}
+
 static void device_section(struct str *out, const struct run_result *r)
 {
 	heading(out, "STORAGE LATENCY PER ENTRY, ms");
@@ -270,6 +282,8 @@ static void device_section(struct str *out, const struct run_result *r)
 	latency_row(out, "device write, durable",
 		    tier_hist(r, TIER_STORAGE, DIR_WRITE, PART_DEVICE));
 	latency_row(out, "fsync", &r->m->hist[HIST_FSYNC]);
+	fairness_row(out, r, DIR_READ);
+	fairness_row(out, r, DIR_WRITE);
 }
 
 static void qos_row(struct str *out, const struct run_result *r, enum config_qos q)

@@ -138,6 +138,8 @@ void transfer_fail(struct transfer *x, unsigned tier, const struct tier_op *op,
 
 /* ---- accounting ---- */
 
+#define MIB (UINT64_C(1) << 20)
+
 void count_tier_bytes(struct worker *w, unsigned tier, enum metric_direction dir, uint64_t bytes)
 {
 	count_add(w, COUNT_TIER_BYTES(tier_of(w, tier)->class, dir), bytes);
@@ -209,8 +211,13 @@ static void record_latency(struct transfer *x, unsigned tier, enum metric_direct
 	count_add(w, COUNT_TIER_OPS(class, dir), 1);
 	count_add(w, dir == DIR_READ ? COUNT_READ_OPS : COUNT_WRITE_OPS, 1);
 	count_add(w, dir == DIR_READ ? COUNT_READ_BYTES : COUNT_WRITE_BYTES, x->payload_bytes);
-	if (class == TIER_STORAGE)
-		count_add(w, COUNT_STORAGE_TOKENS, entry_tokens(w, x->payload_bytes));
+	if (class != TIER_STORAGE)
+		return;
+	count_add(w, COUNT_STORAGE_TOKENS, entry_tokens(w, x->payload_bytes));
+	/* Tiers without time have no pace. */
+	if (device)
+		hist_record(&w->m->hist[HIST_PACE(dir, metric_size_class(x->payload_bytes))],
+			    (uint64_t)((unsigned __int128)device * MIB / x->payload_bytes));
 }
 
 static void count_landing(struct transfer *x, unsigned tier)

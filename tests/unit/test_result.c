@@ -32,6 +32,9 @@ struct run {
 	struct metrics *m;
 };
 
+static char *text_of(const struct run *run);
+static void assert_line(const char *text, const char *first, const char *second);
+
 static void parse(struct run *run, int argc, const char *const *argv)
 {
 	struct problems problems = {0};
@@ -463,6 +466,53 @@ static void test_verdicts(void **state)
 	run_free(run);
 }
 
+/* 99 operations at 1 ms per MiB and one at 0.25: bandwidths 1 and 4, mean 1.03. The class with most operations speaks. */
+static void test_fairness(void **state)
+{
+	(void)state;
+	struct run *run = run_new_full(0, NULL);
+	struct hist *large = &run->m->hist[HIST_PACE(DIR_READ, metric_size_class(UINT64_C(300) << 20))];
+	struct hist *small = &run->m->hist[HIST_PACE(DIR_READ, metric_size_class(4096))];
+	for (unsigned i = 0; i < 99; i++)
+		hist_record(large, 1000000);
+	for (unsigned i = 0; i < 98; i++)
+		hist_record(small, 1000 * (i + 1));
+	json_t *root = result_json(&run->r);
+	assert_json_null(root, "measured.storage.read_fairness.max_over_mean");
+	json_decref(root);
+
+	hist_record(large, 250000);
+	root = result_json(&run->r);
+	assert_near(root, "measured.storage.read_fairness.max_over_mean", 4 / 1.03, 0.001);
+	assert_real(root, "measured.storage.read_fairness.ops", 100);
+	assert_real(root, "measured.storage.read_fairness.entry_bytes_from", 256 << 20);
+	assert_json_null(root, "measured.storage.write_fairness.max_over_mean");
+	json_decref(root);
+	char *text = text_of(run);
+	assert_line(text, "fairness of reads", "x the mean, 100 entries of 256");
+	free(text);
+
+	for (unsigned i = 0; i < 3; i++)
+		hist_record(small, 1000);
+	root = result_json(&run->r);
+	assert_real(root, "measured.storage.read_fairness.ops", 101);
+	assert_real(root, "measured.storage.read_fairness.entry_bytes_from", 0);
+	json_decref(root);
+	run_free(run);
+}
+
+static void test_size_classes(void **state)
+{
+	(void)state;
+	assert_int_equal(metric_size_class((256 << 10) - 1), 0);
+	assert_int_equal(metric_size_class(256 << 10), 1);
+	assert_int_equal(metric_size_class((1 << 20) - 1), 1);
+	assert_int_equal(metric_size_class(1 << 20), 2);
+	assert_int_equal(metric_size_class(UINT64_C(8) << 30), METRIC_SIZE_CLASSES - 1);
+	for (unsigned c = 0; c < METRIC_SIZE_CLASSES; c++)
+		assert_int_equal(metric_size_class(metric_size_class_min(c)), c);
+}
+
 static void test_errors(void **state)
 {
 	(void)state;
@@ -774,6 +824,11 @@ static const char *const names[] = {
 	"verdicts.client_bound.why",
 	"verdicts.page_cache_bypassed.value",
 	"verdicts.enough_samples.why",
+	"verdicts.steady_state.value",
+	"verdicts.steady_state.why",
+	"run.interval_file",
+	"measured.storage.read_fairness.max_over_mean",
+	"measured.storage.write_fairness.ops",
 	"histograms.geometry.linear",
 	"histograms.geometry.per_octave",
 	"histograms.geometry.octaves",
@@ -992,6 +1047,8 @@ int main(void)
 		cmocka_unit_test(test_health_without_device_times),
 		cmocka_unit_test(test_health_throughput),
 		cmocka_unit_test(test_verdicts),
+		cmocka_unit_test(test_fairness),
+		cmocka_unit_test(test_size_classes),
 		cmocka_unit_test(test_errors),
 		cmocka_unit_test(test_parameters),
 		cmocka_unit_test(test_raw_samples),
