@@ -82,6 +82,17 @@ int file_write_atomic(const char *path, const char *data, size_t len)
 	return rc;
 }
 
+int file_write_below(const char *path, const char *subdir, const char *data, size_t len)
+{
+	const char *slash = strrchr(path, '/'), *name = slash ? slash + 1 : path;
+	CLEANUP_STR struct str dir = {0};
+	str_add_mem(&dir, path, (size_t)(name - path));
+	str_add(&dir, subdir);
+	CLEANUP_FREE char *target = dir.rc ? NULL : path_join(dir.s, name);
+	int rc = target ? dir_make(dir.s) : -ENOMEM;
+	return rc ? rc : file_write_atomic(target, data, len);
+}
+
 int file_check_target(const char *path, struct error *err)
 {
 	CLEANUP_FREE char *dir = path_resolve(path);

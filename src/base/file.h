@@ -31,6 +31,9 @@ int file_write_all(int fd, const char *data, size_t len);
  */
 int file_write_atomic(const char *path, const char *data, size_t len);
 
+/** file_write_below() - file_write_atomic() to @path with directory @subdir, made where it is missing, put in before its name. */
+int file_write_below(const char *path, const char *subdir, const char *data, size_t len);
+
 /**
  * file_check_target() - could file_write_atomic() put a file there? Nothing is created.
  * Return: 0; -EISDIR, -EINVAL, -ENOENT, -ENOTDIR, -EACCES with a message that names the path, or -ENOMEM.

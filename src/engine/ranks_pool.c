@@ -7,7 +7,6 @@
 #include "engine/ranks.h"
 
 #include <inttypes.h>
-#include <libgen.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -33,26 +32,15 @@ static uint64_t patience(const struct engine *e, bool is_stopped)
 
 /* ---- the ranks' own results ---- */
 
-/* <directory of --output>/rank_<r>/<its name> */
-static int write_beside(const struct engine *e, int rank, const char *text, size_t len)
-{
-	CLEANUP_FREE char *copy = strdup(e->output), *name_copy = strdup(e->output);
-	CLEANUP_STR struct str dir = {0};
-	if (!copy || !name_copy)
-		return -ENOMEM;
-	str_addf(&dir, "%s/rank_%d", dirname(copy), rank);
-	CLEANUP_FREE char *path = path_join(str_text(&dir), basename(name_copy));
-	int rc = dir.rc ? dir.rc : !path ? -ENOMEM : dir_make(dir.s);
-	return rc ? rc : file_write_atomic(path, text, len);
-}
-
 static int take_result(void *arg, int rank, const char *data, size_t len)
 {
 	struct engine *e = arg;
 	ranks_emit(e, FRAME_RESULT, rank, data, len);
 	if (e->cfg->opt.frames)
 		return 0;
-	int rc = write_beside(e, rank, data, len);
+	char subdir[32];
+	snprintf(subdir, sizeof(subdir), "rank_%d", rank);
+	int rc = file_write_below(e->output, subdir, data, len);
 	if (rc)
 		log_error("cannot write rank %d's result beside '%s': %s", rank, e->output, strerror(-rc));
 	return 0; /* the pooled result may still be written */

@@ -1,0 +1,108 @@
+// SPDX-License-Identifier: Apache-2.0
+/* One child and its last words. */
+#include "rank/rank.h"
+
+#include <fcntl.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/mem.h"
+
+enum { LAST_WORDS = 2000 };
+
+/* Between fork() and exec() only what is safe there. Does not return. */
+static void become(const struct strlist *argv, int log_fd, int null_fd, int why_fd, pid_t parent)
+{
+	sigset_t none;
+	sigemptyset(&none);
+	setpgid(0, 0);
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	sigprocmask(SIG_SETMASK, &none, NULL);
+	signal(SIGPIPE, SIG_DFL);
+	if (getppid() == parent && dup2(null_fd, 0) >= 0 && dup2(log_fd, 1) >= 0 && dup2(log_fd, 2) >= 0)
+		execvp(argv->v[0], argv->v);
+	int why = errno;
+	(void)!write(why_fd, &why, sizeof(why));
+	_exit(127);
+}
+
+int child_start(struct child *c, const struct strlist *argv, const char *log_path, struct error *err)
+{
+	int why[2], errno_there = 0;
+	CLEANUP_CLOSE int log_fd = open(log_path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+	CLEANUP_CLOSE int null_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
+	if (log_fd < 0 || null_fd < 0 || pipe2(why, O_CLOEXEC))
+		return error_set(err, -errno, ERR_FS_PERMISSION, "cannot write '%s': %s", log_path, strerror(errno));
+	pid_t parent = getpid(), id = fork();
+	if (!id)
+		become(argv, log_fd, null_fd, why[1], parent);
+	int rc = -errno;
+	close(why[1]);
+	/* The pipe closes with exec(): what can be read is why that failed. */
+	if (id > 0 && read(why[0], &errno_there, sizeof(errno_there)) == sizeof(errno_there)) {
+		rc = -errno_there;
+		waitpid(id, NULL, 0);
+		id = -1;
+	}
+	close(why[0]);
+	if (id < 0)
+		return error_set(err, rc, ERR_RUN_DEPENDENCY, "cannot start '%s': %s", argv->v[0], strerror(-rc));
+	setpgid(id, id);
+	*c = (struct child){.id = id};
+	return 0;
+}
+
+bool child_poll(struct child *c)
+{
+	if (c->id <= 0 || c->has_ended)
+		return true;
+	if (waitpid(c->id, &c->status, WNOHANG) != c->id)
+		return false;
+	c->has_ended = true;
+	kill(-c->id, SIGKILL);
+	return true;
+}
+
+void child_stop(struct child *c)
+{
+	static const struct {
+		int signal;
+		uint64_t after_ns;
+	} steps[] = {{SIGINT, 0}, {SIGTERM, 10 * NS_PER_S}, {SIGKILL, 15 * NS_PER_S}};
+	uint64_t now = clock_mono_ns();
+	if (!c->asked_ns)
+		c->asked_ns = now;
+	if (c->id <= 0 || c->has_ended || c->asked == (int)ARRAY_LEN(steps) || now - c->asked_ns < steps[c->asked].after_ns)
+		return;
+	kill(-c->id, steps[c->asked++].signal);
+}
+
+static void last_words(const char *log_path, struct str *ret)
+{
+	char buf[LAST_WORDS];
+	CLEANUP_CLOSE int fd = open(log_path, O_RDONLY | O_CLOEXEC);
+	off_t size = fd < 0 ? 0 : lseek(fd, 0, SEEK_END);
+	ssize_t n = size > 0 ? pread(fd, buf, sizeof(buf), MAX(size - (off_t)sizeof(buf), 0)) : 0;
+	while (n > 0 && buf[n - 1] == '\n')
+		n--;
+	if (n > 0) {
+		str_add(ret, "; its last words:\n");
+		str_add_mem(ret, buf, (size_t)n);
+	}
+}
+
+bool child_why(const struct child *c, const char *log_path, struct str *ret)
+{
+	if (WIFEXITED(c->status) && !WEXITSTATUS(c->status))
+		return false;
+	if (WIFSIGNALED(c->status))
+		str_addf(ret, "killed by signal %d (%s)", WTERMSIG(c->status), strsignal(WTERMSIG(c->status)));
+	else
+		str_addf(ret, "exit code %d", WEXITSTATUS(c->status));
+	last_words(log_path, ret);
+	return true;
+}
