@@ -5,8 +5,10 @@
 #include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <strings.h>
+#include <unistd.h>
 
 #include "base/clock.h"
 
@@ -27,6 +29,9 @@ static const struct {
 	const char *name;
 	const char *color;
 } log_levels[] = {
+	{LOG_PLAID, "PLAID", "\033[95m"},
+	{LOG_LUDICROUS, "LUDICROUS", ""},
+	{LOG_RIDICULOUS, "RIDICULOUS", ""},
 	{LOG_DEBUG, "DEBUG", ""},
 	{LOG_VERBOSEST, "VERBOSEST", ""},
 	{LOG_VERBOSER, "VERBOSER", ""},
@@ -38,6 +43,13 @@ static const struct {
 	{LOG_ERROR, "ERROR", "\033[1;31m"},
 	{LOG_CRITICAL, "CRITICAL", "\033[1;31m"},
 };
+
+bool log_wants_color(void)
+{
+	const char *no_color = getenv("NO_COLOR");
+	const char *term = getenv("TERM");
+	return isatty(STDERR_FILENO) && !(no_color && *no_color) && !(term && !strcmp(term, "dumb"));
+}
 
 void log_init(enum log_format format, enum log_level threshold, bool color)
 {
@@ -98,7 +110,7 @@ void log_live(const char *text)
 	funlockfile(stderr);
 }
 
-void log_line(enum log_level level, const char *fmt, ...)
+void log_line_at(const char *file, int line, enum log_level level, const char *fmt, ...)
 {
 	if (!log_shows(level))
 		return;
@@ -109,6 +121,9 @@ void log_line(enum log_level level, const char *fmt, ...)
 	va_end(ap);
 	char when[CLOCK_ISO_SIZE];
 	clock_log_text(when, time(NULL));
+	char place[64] = "";
+	if (log_shows(LOG_DEBUG))
+		snprintf(place, sizeof(place), ":%.*s:%d", (int)strcspn(file, "."), file, line);
 	const char *color = log_color(level);
 	const char *reset = color[0] ? "\033[0m" : "";
 	flockfile(stderr);
@@ -117,7 +132,7 @@ void log_line(enum log_level level, const char *fmt, ...)
 		fprintf(stderr, "%s%s - kv-cache - %s%s%s - %s\n", clear, when, color, log_level_name(level),
 			reset, text);
 	else
-		fprintf(stderr, "%s%s%s|%s: %s%s\n", clear, color, when, log_level_name(level), text, reset);
+		fprintf(stderr, "%s%s%s|%s%s: %s%s\n", clear, color, when, log_level_name(level), place, text, reset);
 	draw_live();
 	funlockfile(stderr);
 }

@@ -13,6 +13,9 @@
 
 /* The framework's levels and numbers; kv-cache uses DEBUG, INFO, WARNING, ERROR and CRITICAL of them. */
 enum log_level {
+	LOG_PLAID = 3,
+	LOG_LUDICROUS = 5,
+	LOG_RIDICULOUS = 7,
 	LOG_DEBUG = 10,
 	LOG_VERBOSEST = 17,
 	LOG_VERBOSER = 18,
@@ -25,13 +28,19 @@ enum log_level {
 	LOG_CRITICAL = 50,
 };
 
-/** Line formats: "time - kv-cache - LEVEL - text" and "time|LEVEL: text". */
+/** Line formats: "time - kv-cache - LEVEL - text" and "time|LEVEL: text" ("time|LEVEL:file:line: text"). */
 enum log_format { LOG_FORMAT_ENGINE, LOG_FORMAT_CONTROL };
 
+/** log_wants_color() - is standard error a terminal that knows colours, and NO_COLOR not set (or empty)? */
+bool log_wants_color(void);
 /** log_init() - set once by main() before other threads start. @color: use escape codes. */
 void log_init(enum log_format format, enum log_level threshold, bool color);
-/** log_line() - write one line when @level reaches the threshold. Threads: any; lines never interleave. */
-void log_line(enum log_level level, const char *fmt, ...) ATTR_PRINTF(2, 3);
+/**
+ * log_line() - write one line when @level reaches the threshold. Threads: any; lines never interleave.
+ * The control plane's lines name their place in the source when debugging messages are shown.
+ */
+#define log_line(level, ...) log_line_at(__FILE_NAME__, __LINE__, (level), __VA_ARGS__)
+void log_line_at(const char *file, int line, enum log_level level, const char *fmt, ...) ATTR_PRINTF(4, 5);
 /**
  * log_live() - the one line at the bottom of a terminal that is drawn over and over: progress
  * Log lines stand above it. NULL: there is none any more. "": another program that we show may have drawn one: clear its line

@@ -7,9 +7,9 @@
 #include "base/log.h"
 #include "cmd/cmd.h"
 
-static const char *const level_names[] = {"DEBUG", "VERBOSEST", "VERBOSER", "VERBOSE",
-					  "INFO",  "STATUS",    "WARNING",  "RESULT",
-					  "ERROR", "CRITICAL",  NULL};
+static const char *const level_names[] = {"PLAID",    "LUDICROUS", "RIDICULOUS", "DEBUG",  "VERBOSEST",
+					  "VERBOSER", "VERBOSE",   "INFO",	 "STATUS", "WARNING",
+					  "RESULT",   "ERROR",	   "CRITICAL",	 NULL};
 static const char *const color_names[] = {"auto", "always", "never", NULL};
 
 const char *const cmd_history_statuses[] = {"any",    "running",     "complete", "failed",
@@ -436,16 +436,6 @@ int cmd_options_parse(struct cmd_invocation *inv, int argc, char *const *argv,
 	return rc ? rc : fill_results_dir(&inv->universal);
 }
 
-static bool want_color(int when)
-{
-	const char *no_color = getenv("NO_COLOR");
-	const char *term = getenv("TERM");
-	if (when != CMD_COLOR_AUTO)
-		return when == CMD_COLOR_ALWAYS;
-	return isatty(STDERR_FILENO) && !(no_color && *no_color) &&
-	       !(term && !strcmp(term, "dumb"));
-}
-
 void cmd_log_init(const struct cmd_universal *u)
 {
 	enum log_level level = LOG_INFO;
@@ -457,5 +447,5 @@ void cmd_log_init(const struct cmd_universal *u)
 		level = LOG_VERBOSE;
 	if (u && u->debug)
 		level = LOG_DEBUG;
-	log_init(LOG_FORMAT_CONTROL, level, want_color(u ? u->color : CMD_COLOR_AUTO));
+	log_init(LOG_FORMAT_CONTROL, level, !u || u->color == CMD_COLOR_AUTO ? log_wants_color() : u->color == CMD_COLOR_ALWAYS);
 }

@@ -139,7 +139,7 @@ static int run(struct config *cfg, const struct opt_group *options, struct probl
 	}
 	int rank = comm_rank(e.comm);
 	log_init(LOG_FORMAT_ENGINE, rank ? LOG_CRITICAL : cfg->opt.quiet ? LOG_ERROR : levels[cfg->opt.log_level],
-		 isatty(STDERR_FILENO) && !getenv("NO_COLOR"));
+		 log_wants_color());
 	int code = check_and_run(&e, problems);
 	fflush(stdout);
 	comm_close(e.comm, code);

@@ -158,6 +158,20 @@ static void fill_io(struct run_result *r, const struct engine *e, const struct r
 	io->device_written_bytes = watch->disk_end.write_bytes - watch->disk_begin.write_bytes;
 }
 
+static void fill_users(struct run_users *users, const struct engine *e)
+{
+	double sum = 0;
+	users->count = e->cfg->opt.trace ? 0 : (uint32_t)e->cfg->opt.num_users;
+	for (uint32_t i = 0; i < users->count; i++) {
+		struct workload_user user = workload_user(e->workload, i);
+		users->context_min = i ? MIN(users->context_min, user.context_tokens) : user.context_tokens;
+		users->context_max = MAX(users->context_max, user.context_tokens);
+		users->by_qos[user.qos]++;
+		sum += user.context_tokens;
+	}
+	users->context_mean = users->count ? sum / users->count : 0;
+}
+
 static void fill_host(struct run_result *r, const struct engine *e, const struct watch *watch)
 {
 	if (r->is_virtual)
@@ -202,6 +216,7 @@ static void fill(struct run_result *r, struct engine *e, const struct watch *wat
 		.predicted_bytes = e->predicted_bytes,
 	};
 	fill_tiers(r, e);
+	fill_users(&r->users, e);
 	fill_io(r, e, o, watch);
 	fill_host(r, e, watch);
 	judge_client(r, o, watch);

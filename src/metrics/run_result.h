@@ -57,6 +57,14 @@ struct run_interval {
 	const struct metrics *m;
 };
 
+/** The simulated users, by the upper ends of their contexts; count 0 where a trace is replayed. */
+struct run_users {
+	uint32_t count;
+	uint32_t context_min, context_max; /* tokens */
+	double context_mean;
+	uint32_t by_qos[QOS_COUNT];
+};
+
 struct run_host {
 	char hostname[256];
 	char kernel[256];
@@ -91,6 +99,7 @@ struct run_result {
 
 	struct run_tier tier[TIER_CLASSES];
 	struct run_io io;
+	struct run_users users;
 	struct run_host host;
 
 	double cpu_user_s, cpu_system_s; /* of the process over the window */

@@ -344,6 +344,30 @@ static void trust_section(struct str *out, const struct run_result *r)
 
 /* ---- the reference's sections ---- */
 
+static struct num tokens_size(const struct run_result *r, double tokens)
+{
+	return binary(config_entry_bytes(r->cfg, (uint64_t)tokens));
+}
+
+/* Who asks, and how large what they ask for is. */
+static void user_section(struct str *out, const struct run_result *r)
+{
+	const struct run_users *u = &r->users;
+	uint64_t written = count(r, COUNT_WRITE_OPS);
+	heading(out, "USERS AND ENTRIES");
+	if (u->count > 0) {
+		row(out, "", "%14s %14s %14s", "smallest", "mean", "largest");
+		row(out, "context, tokens", "%14u %14.0f %14u", u->context_min, u->context_mean, u->context_max);
+		row(out, "as one entry", "%14s %14s %14s", tokens_size(r, u->context_min).s,
+		    tokens_size(r, u->context_mean).s, tokens_size(r, u->context_max).s);
+		row(out, "users", "%u interactive, %u responsive, %u batch", u->by_qos[QOS_INTERACTIVE],
+		    u->by_qos[QOS_RESPONSIVE], u->by_qos[QOS_BATCH]);
+	}
+	row(out, "bytes per token", "%llu", U64(r->cfg->bytes_per_token / (uint64_t)r->cfg->opt.tensor_parallel));
+	row(out, "entries written", "%llu, %s each in the mean", U64(written),
+	    written > 0 ? binary(count(r, COUNT_WRITE_BYTES) / written).s : "-");
+}
+
 static void overall_section(struct str *out, const struct run_result *r)
 {
 	double io_s = hist_sum_ns(&r->m->hist[HIST_REQUEST_STORAGE]) / 1e9;
@@ -507,6 +531,7 @@ int result_text(const struct run_result *r, FILE *out)
 	ranks_section(&text, r);
 	emit(&text, "%s", "");
 	rule(&text, '-');
+	user_section(&text, r);
 	overall_section(&text, r);
 	request_latency_section(&text, r);
 	cache_io_section(&text, r);

@@ -274,6 +274,22 @@ bad_values() {
 	refused 3 "--cpu-mem-gb: " -- "$KV" "${SMALL[@]}" --cpu-mem-gb 100000 --cache-dir "$W/cache/deeper"
 }
 
+@test "buffers that do not fit: exit 3, the options are named, nothing created" {
+	refused 3 "--io-depth, --io-size: buffers of 256.000 GiB are asked for" "1 GiB must stay free" -- \
+		"$KV" "${SMALL[@]}" --io-depth 4096 --io-size 64MiB
+	# Without any transfer of data there are no buffers.
+	expect 0 "$KV" "${VIRTUAL[@]}" --io-depth 4096 --io-size 64MiB
+}
+
+@test "entries that are all larger than the storage tier: not valid, and the reason says so" {
+	expect 1 "$KV" "${SMALL[@]}" --model llama3.1-70b-instruct --storage-capacity-gb 0.001 --duration 2
+	has "$ERR" "the result is not valid: no bytes moved: all "
+	has "$ERR" " entries were larger than the storage tier"
+	result '.valid == false and .refused_too_large > 0 and .errors.total == 0
+	        and (.invalid_why | test("^no bytes moved: all [0-9]+ entries were larger"))'
+	has "$OUT" "NO: no bytes moved: all"
+}
+
 @test "a capacity larger than the disk: exit 3 and a value that fits" {
 	refused 3 "--storage-capacity-gb: 1000000000.000 GiB are asked for" "'$W/cache' has room for" -- \
 		"$KV" "${SMALL[@]}" --storage-capacity-gb 1e9
@@ -387,6 +403,25 @@ bad_values() {
 }
 
 # ---- signals and full disks ----
+
+# Is its resident memory above 100 MiB? Then its memory tier is being touched.
+is_setting_up() {
+	[ "$(awk '/^VmRSS/ {print $2}' "/proc/$P/status")" -gt 102400 ]
+}
+
+@test "a signal during set-up: exit 8, nothing is left" {
+	local signal
+	for signal in INT TERM; do
+		rm -rf cache
+		start env --default-signal=INT,TERM "$KV" "${SMALL[@]}" --cpu-mem-gb 2 --duration 60
+		until_true is_setting_up
+		kill "-$signal" "$P"
+		finish 8
+		is_empty "$OUT"
+		[ ! -e "$R" ]
+		[ ! -e cache/kvcache.d ]
+	done
+}
 
 @test "a first SIGINT or SIGTERM: a partial result and exit 8" {
 	local signal
@@ -519,6 +554,10 @@ into_full() {
 	has "$OUT" "STORAGE TIER"
 	has "$OUT" "STORAGE LATENCY PER ENTRY, ms"
 	has "$OUT" "CAN IT BE TRUSTED?"
+	has "$OUT" "USERS AND ENTRIES"
+	# 12 users of seed 42, as the reference draws them
+	grep -Eq '^  context, tokens +[0-9]+ +[0-9]+ +[0-9]+$' "$OUT"
+	[ "$(grep -oE '[0-9]+ (interactive|responsive|batch)' "$OUT" | awk '/[a-z]/ {n += $1} END {print n}')" -ge 12 ]
 	! grep -qvE '^[0-9]{4}-[0-9]{2}-[0-9]{2} [0-9:]{8} - kv-cache - (INFO|WARNING) - ' "$ERR"
 	has "$ERR" "INFO - result file: $R"
 	expect 0 "$KV" "${VIRTUAL[@]}" --log-level ERROR

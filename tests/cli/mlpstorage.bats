@@ -236,6 +236,23 @@ into_full() {
 	has "$T/ours/engine.args" "--quiet"
 }
 
+@test "every level of the reference has a name; only debugging shows places in the source" {
+	local level
+	for level in PLAID LUDICROUS RIDICULOUS DEBUG; do
+		expect 0 "$MLPSTORAGE" kvcache datasize -rd "$R" --stream-log-level $level
+		grep -Eq '^[0-9-]{10} [0-9:]{8}\|DEBUG:layers:[0-9]+: model = ' "$ERR"
+	done
+	for level in VERBOSEST VERBOSER VERBOSE; do
+		expect 0 "$MLPSTORAGE" kvcache datasize -rd "$R" -nu 3 --stream-log-level $level
+		grep -Eq '^[0-9-]{10} [0-9:]{8}\|VERBOSE: num_users = 3' "$ERR"
+		lacks "$ERR" DEBUG
+	done
+	for level in INFO STATUS WARNING RESULT ERROR CRITICAL; do
+		expect 0 "$MLPSTORAGE" kvcache datasize -rd "$R" --skip-validation --stream-log-level $level
+		is_empty "$ERR"
+	done
+}
+
 # --- what-if
 
 @test "what-if: the quoted command on stdout, nothing started, metadata says so" {

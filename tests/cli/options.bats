@@ -109,7 +109,7 @@ recorded() {
 	MLPSTORAGE_DURATION=5 expect 0 "$MLPSTORAGE" kvcache datasize -rd "$T/other"
 	lacks "$ERR" "MLPSTORAGE_DURATION"
 	MLPS_DEBUG=true expect 0 "$MLPSTORAGE" kvcache datasize -rd "$T/other"
-	has "$ERR" "VERBOSE: debug = true (environment)"
+	grep -Eq "\|VERBOSE:layers:[0-9]+: debug = true \(environment\)" "$ERR"
 }
 
 @test "--verbose tells what is not a default and why, --debug every value" {
@@ -118,8 +118,8 @@ recorded() {
 	has "$ERR" "VERBOSE: model = tiny-1b (typed)"
 	lacks "$ERR" "(default)"
 	expect 0 "${SHOW[@]}" --debug
-	has "$ERR" "DEBUG: num_users = 100 (default)"
-	has "$ERR" "DEBUG: seed = (unset) (default)"
+	has "$ERR" "num_users = 100 (default)"
+	has "$ERR" "seed = (unset) (default)"
 }
 
 # --- divisions
