@@ -46,6 +46,10 @@ enum {
 	PREFETCH_AHEAD = 2 * BLOCK_LINES * PAYLOAD_BLOCK,
 };
 
+#ifdef __SSE2__
+# include <emmintrin.h>
+#endif
+
 /* 16 bytes at a time in the compiler's own vector type; buffers need not be aligned to it. */
 typedef uint64_t lane __attribute__((vector_size(16), aligned(8), may_alias));
 
@@ -174,6 +178,31 @@ void payload_fill(const struct payload *p, const struct payload_id *id, uint64_t
 	}
 }
 
+/*
+ * A stamp and, from it, the rest of its line. A whole line can go to memory past the caches, so nobody waits for what was there:
+ * that takes a third of the time of the stamp alone.
+ */
+static inline void line_restamp(char *line, struct stamp s)
+{
+	lane v = {s.word[0], s.word[1]}, swapped = {s.word[1], s.word[0]};
+	lane odd = {RNG_GOLDEN, RNG_GOLDEN};
+	const lane part[] = {v, v + odd, v - odd, swapped ^ odd};
+#ifdef __SSE2__
+	for (size_t i = 0; i < ARRAY_LEN(part); i++)
+		_mm_stream_si128((__m128i *)(void *)line + i, (__m128i)part[i]);
+#else
+	memcpy(line, part, sizeof(part));
+#endif
+}
+
+/* What went past the caches is there for whoever reads the buffer next. */
+static inline void lines_done(void)
+{
+#ifdef __SSE2__
+	_mm_sfence();
+#endif
+}
+
 void payload_restamp(const struct payload *p, const struct payload_id *id, uint64_t offset, void *buf,
 		     size_t len)
 {
@@ -185,12 +214,9 @@ void payload_restamp(const struct payload *p, const struct payload_id *id, uint6
 	uint64_t block = offset / PAYLOAD_BLOCK;
 	char *end = (char *)buf + len;
 
-	for (char *at = buf; at < end; at += PAYLOAD_BLOCK, block++) {
-		char *place = at + stamp_at(block);
-		__builtin_prefetch(place + PREFETCH_AHEAD, 1);
-		struct stamp stamp = stamp_make(&s, block);
-		memcpy(place, &stamp, sizeof(stamp));
-	}
+	for (char *at = buf; at < end; at += PAYLOAD_BLOCK, block++)
+		line_restamp(at + stamp_at(block), stamp_make(&s, block));
+	lines_done();
 }
 
 /* A wrong rank under a wrong key: chance, not one of our blocks (a random stamp gets the rank right

@@ -52,9 +52,10 @@ void payload_fill(const struct payload *p, const struct payload_id *id, uint64_t
 
 /**
  * payload_restamp() - make the bytes of an entry out of noise that is there already: new stamps, the rest stays
- * @buf: holds what payload_fill() or this function made in it, its block 0 then as now a multiple of 8 blocks into an entry
+ * @buf: 16-byte aligned; holds what payload_fill() or this function made in it, its block 0 then as now a multiple of 8 blocks
+ *       into an entry
  * The noise is then in two entries; the caller sees to it that no compressor meets both in its window. With PAYLOAD_FULL everything
- * is made anew, as by payload_fill().   Threads: any.   Cost: a cache line per block, about a fifth of a copy.
+ * is made anew, as by payload_fill().   Threads: any.   Cost: a line per block past the caches, a fifteenth of a copy.
  */
 void payload_restamp(const struct payload *p, const struct payload_id *id, uint64_t offset, void *buf,
 		     size_t len);
