@@ -148,3 +148,37 @@ run_null() {
 	jq -e '.errors.total > 0' "$out"
 	check result "$out"
 }
+
+@test "schema of the intervals" {
+	expect 0 "$KV" --simulate --model tiny-1b --num-users 4 --duration 5 --warmup 2 --gpu-mem-gb 0 --cpu-mem-gb 0 --seed 42 \
+		--interval 1 --output "$T/result.json"
+	[ "$(wc -l <"$T/result_interval.ndjson")" -ge 7 ]
+	check interval "$T/result_interval.ndjson"
+	tail -n 1 "$T/result_interval.ndjson" >"$T/last.ndjson"
+	check_well interval "$T/last.ndjson"
+	check result "$T/result.json"
+}
+
+@test "schema of the metadata: many hosts, what-if" {
+	expect 0 "$MLPSTORAGE" kvcache run --model llama3.1-8b --num-users 50 --duration 30 --hosts host1 host2 --exec-type mpi \
+		--num-processes 2 --results-dir "$R" --what-if
+	jq -e '.num_processes == 2 and .exec_type == "mpi" and .hosts == ["host1", "host2"]' "$(metadata)"
+	check metadata "$(metadata)"
+	check ledger "$R/.mlps/runs.jsonl"
+}
+
+@test "schema of the metadata and the results: two ranks" {
+	[ -x "$BUILD_DIR/src/engine/kv-cache-mpi" ] && command -v mpirun >/dev/null || skip "built without MPI"
+	expect 0 run_null --hosts localhost --num-processes 2 --oversubscribe --allow-run-as-root
+	local run
+	run="$(dirname "$(metadata)")"
+	jq -e '.num_processes == 2 and .kvcache_metrics.rank_count == 2' "$(metadata)"
+	check metadata "$(metadata)"
+	check cluster "$run/kv_cache_cluster_info.json"
+	check result "$run"/kvcache_results_*.json "$run"/rank_*/kvcache_results_*.json
+	jq -e '(.ranks | length) == 2 and .window_s > 0 and .aggregate.rank_count == 2' "$run"/kvcache_results_*.json
+	check_well result "$run"/kvcache_results_*.json
+	check ledger "$R/.mlps/runs.jsonl"
+	expect 0 "$MLPSTORAGE" history list -rd "$R" --json
+	jq -e '.[0].num_processes == 2 and .[0].hosts == ["localhost"] and .[0].read_gb_per_s > 0' "$OUT"
+}
