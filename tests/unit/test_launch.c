@@ -495,6 +495,10 @@ static void test_erase_long(void **state)
 
 int main(void)
 {
+	/* Started by nohup or in the background of a shell, a process finds them ignored. */
+	signal(SIGHUP, SIG_DFL);
+	signal(SIGINT, SIG_DFL);
+
 	const struct CMUnitTest tests[] = {
 		TEST(test_find_order),      TEST(test_find_nothing),
 		TEST(test_find_given),      TEST(test_find_given_relative),
