@@ -302,3 +302,18 @@ check_pooled() {
 	result '.window_skew_s < 0.2'
 	check_pooled 4
 }
+
+@test "--frames: of each host the lowest rank tells what it is, at both ends of the run, and samples it" {
+	need_root "to give a process another host name"
+	printf '#!/bin/sh\nhostname "$1"\nshift\nexec "$@"\n' >"$T/as-host"
+	chmod +x "$T/as-host"
+	mkdir "$T/f"
+	local words=("$KVM" "${NULL[@]}" --duration 2 --frames --host-series-interval 0.3)
+	expect 0 "${LAUNCH[@]}" -n 2 unshare -u "$T/as-host" near "${words[@]}" : -n 2 unshare -u "$T/as-host" far "${words[@]}"
+	"$FRAMES" "$T/f" <"$OUT" >"$T/list"
+	[ "$(grep "^host" "$T/list" | cut -d' ' -f2 | xargs)" = "0 2 0 2" ]
+	jq -es 'map(.hostname) == ["near", "near"] and all(.memory.total > 0 and (.vmstat | length) > 10)' "$T"/f/host.0.* >/dev/null
+	jq -es 'map(.hostname) == ["far", "far"]' "$T"/f/host.2.* >/dev/null
+	[ "$(grep "^series" "$T/list" | cut -d' ' -f2 | sort -u | xargs)" = "0 2" ]
+	jq -es 'length >= 3 and all(.hostname == "far" and .loadavg.load_1min >= 0)' "$T"/f/series.2.* >/dev/null
+}
