@@ -38,6 +38,7 @@ enum err_code {
 	ERR_FS_STRUCTURE = 404,		/* something of another kind is in the way (or in use) */
 	ERR_MPI_MISSING = 501,		/* no launcher */
 	ERR_MPI_HOST = 502,		/* a host cannot be reached */
+	ERR_MPI_CLUSTER = 504,		/* what a host is cannot be found out */
 	ERR_INTERNAL = 901,		/* our bug */
 	ERR_UNSUPPORTED = 902,		/* known, but not in this version */
 };

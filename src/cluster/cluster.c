@@ -5,10 +5,8 @@
 #include <errno.h>
 #include <stdint.h>
 #include <string.h>
-#include <time.h>
 
 #include "base/attr.h"
-#include "base/clock.h"
 #include "base/mem.h"
 #include "cluster/source.h"
 
@@ -95,8 +93,7 @@ static size_t count_cores(const json_t *blocks)
 	json_t *seen = json_object();
 	size_t i;
 	json_t *block;
-	json_array_foreach(blocks, i, block)
-	{
+	json_array_foreach (blocks, i, block) {
 		const char *package = text_of(block, "physical id");
 		const char *core = text_of(block, "core id");
 		CLEANUP_STR struct str pair = {0};
@@ -115,7 +112,9 @@ static json_t *cpu_of(const json_t *blocks)
 	const char *model = "";
 	size_t i;
 	json_t *block;
-	json_array_foreach(blocks, i, block) if (!*model) model = text_of(block, "model name");
+	json_array_foreach (blocks, i, block)
+		if (!*model)
+			model = text_of(block, "model name");
 	return json_pack("{sI, sI, ss, ss}", "num_cores", (json_int_t)count_cores(blocks),
 			 "num_logical_cores", (json_int_t)json_array_size(blocks), "model", model,
 			 "architecture", architecture_of(first));
@@ -258,8 +257,7 @@ static void add_totals(json_t *all, const json_t *hosts)
 	bool is_first = true;
 	size_t i;
 	json_t *host;
-	json_array_foreach(hosts, i, host)
-	{
+	json_array_foreach (hosts, i, host) {
 		cores += number_at(host, "cpu", "num_cores");
 		if (!json_object_get(host, "memory"))
 			continue;
@@ -282,8 +280,7 @@ static json_t *brief_hosts(const json_t *hosts)
 	json_t *list = json_array();
 	size_t i;
 	json_t *host;
-	json_array_foreach(hosts, i, host)
-	{
+	json_array_foreach (hosts, i, host) {
 		json_t *brief = json_copy(host);
 		for (size_t k = 0; k < ARRAY_LEN(left_out); k++)
 			json_object_del(brief, left_out[k]);
@@ -304,12 +301,12 @@ json_t *cluster_dictionary(const struct cluster *c, bool is_brief)
 {
 	if (!cluster_host_count(c))
 		return NULL;
-	char now[CLOCK_ISO_SIZE];
-	clock_iso_utc(now, time(NULL));
 	json_t *all = json_object();
 	add_totals(all, c->hosts);
 	json_object_set_new(all, "collection_method", json_string(c->method));
-	json_object_set_new(all, "collection_timestamp", json_string(now));
+	json_object_set_new(
+		all, "collection_timestamp",
+		json_string(text_of(json_array_get(c->hosts, 0), "collection_timestamp")));
 	if (is_brief)
 		json_object_set_new(all, "hosts", brief_hosts(c->hosts));
 	else
@@ -335,8 +332,7 @@ static void check_memory(json_t *issues, const json_t *hosts)
 	const json_t *least = NULL, *most = NULL;
 	size_t i;
 	json_t *host;
-	json_array_foreach(hosts, i, host)
-	{
+	json_array_foreach (hosts, i, host) {
 		json_int_t bytes = number_at(host, "memory", "total");
 		if (!bytes)
 			continue;
@@ -389,8 +385,7 @@ static void check_property(json_t *issues, const json_t *hosts, const struct pro
 	json_t *groups = json_object(); /* value -> [hostname of the first, count] */
 	size_t i;
 	json_t *host;
-	json_array_foreach(hosts, i, host)
-	{
+	json_array_foreach (hosts, i, host) {
 		CLEANUP_STR struct str value = {0};
 		property_text(host, p, &value);
 		if (!value.len)
@@ -408,8 +403,7 @@ static void check_property(json_t *issues, const json_t *hosts, const struct pro
 		str_addf(&line, "%s differs:", p->label);
 		const char *value, *separator = " ";
 		json_t *group;
-		json_object_foreach(groups, value, group)
-		{
+		json_object_foreach (groups, value, group) {
 			json_int_t others = json_integer_value(json_array_get(group, 1)) - 1;
 			str_addf(&line, "%s%s on %s", separator, value,
 				 json_string_value(json_array_get(group, 0)));

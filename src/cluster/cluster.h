@@ -60,7 +60,7 @@ void cluster_release(struct cluster *c);
  * cluster_dictionary() - everything about them in one object
  * {total_memory_bytes, total_cores, num_hosts, min_memory_bytes, max_memory_bytes, collection_method, collection_timestamp,
  *  hosts[], host_consistency_issues[]?, requested_hosts[]?, failed_hosts[]?, mpi_error?}
- * Sums are over hosts[]; a machine that failed is in failed_hosts only, and in no sum.
+ * The time is the first host's. Sums are over hosts[]; a machine that failed is in failed_hosts only, and in no sum.
  * @is_brief: without vmstat, mounts and cgroups of each host, for the metadata
  * Return: new reference; NULL when there is no host.
  */

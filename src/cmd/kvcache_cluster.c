@@ -27,7 +27,7 @@ static void take_facts(void *arg, size_t index, const char *host, const json_t *
 		cluster_add_host(c, cluster_host_entry(facts));
 		return;
 	}
-	log_warning("cluster information: %s: %s", host, why);
+	log_warning("[E%d] cluster information: %s: %s", ERR_MPI_CLUSTER, host, why);
 	cluster_add_failure(c, host, why);
 }
 
@@ -55,7 +55,7 @@ static void fall_back(struct cluster *c, const char *why)
 {
 	if (cluster_host_count(c))
 		return;
-	log_warning("cluster information is of this machine only: %s", why);
+	log_warning("[E%d] cluster information is of this machine only: %s", ERR_MPI_CLUSTER, why);
 	c->method = "local_fallback";
 	c->problem = strdup(why);
 	cluster_add_local(c, "");
@@ -80,7 +80,7 @@ static void set_system_info(const struct kvcache_cluster *k)
 	json_t *info = cluster_dictionary(&k->start, true);
 	size_t i;
 	json_t *issue;
-	json_array_foreach(json_object_get(info, "host_consistency_issues"), i, issue)
+	json_array_foreach (json_object_get(info, "host_consistency_issues"), i, issue)
 		log_warning("hosts are not alike: %s", json_string_value(issue));
 	if (info)
 		record_set(k->record, "system_info", info);
@@ -103,9 +103,9 @@ void kvcache_cluster_host(struct kvcache_cluster *k, uint32_t rank, const char *
 	if (is_first && strlist_add(&k->told, name))
 		return;
 	if (cluster_add_text(is_first ? &k->start : &k->end, text, len))
-		log_warning("cluster information: what rank %" PRIu32
+		log_warning("[E%d] cluster information: what rank %" PRIu32
 			    " told of its host cannot be read",
-			    rank);
+			    ERR_MPI_CLUSTER, rank);
 }
 
 /* --- time series */
@@ -255,6 +255,9 @@ static void end_state(struct kvcache_cluster *k, bool is_interrupted)
 	if (k->way == KVCACHE_CLUSTER_RANKS) {
 		fall_back(&k->start, "no rank told about its host");
 		k->end.method = method_names[k->way];
+		if (strlist_copy(&k->start.requested, &k->hosts) ||
+		    strlist_copy(&k->end.requested, &k->hosts))
+			log_warning("cluster information: out of memory");
 		set_system_info(k);
 	} else if (k->way == KVCACHE_CLUSTER_LOCAL || !is_interrupted) {
 		collect(k, &k->end);

@@ -224,7 +224,7 @@ run_on() {
 	metadata_says '.system_info | .num_hosts == 1 and .min_memory_bytes > 0 and [.failed_hosts[].hostname] == ["denied", "broken", "garbage"]'
 	metadata_says '.system_info.failed_hosts | .[0].error == "me@denied: Permission denied (publickey)." and
 		.[1].error == "ssh ended with exit status 3" and .[2].error == "its answer is not complete"'
-	has "$ERR" "cluster information: denied: me@denied: Permission denied (publickey)."
+	has "$ERR" "[E504] cluster information: denied: me@denied: Permission denied (publickey)."
 	has "$ERR" "cluster information: broken: "
 }
 
@@ -286,4 +286,17 @@ run_on() {
 		[ ! -e "$T/bin/ssh.calls" ]
 		rm -r "$R"
 	done
+}
+
+@test "ranks that tell nothing: this machine alone, and why" {
+	fake_job "exit 1"
+	touch "$T/kv-cache" "$T/kv-cache-mpi"
+	chmod +x "$T/kv-cache" "$T/kv-cache-mpi"
+	expect 6 "$MLPSTORAGE" kvcache run --model tiny-1b --cpu-mem-gb 0 --skip-validation --results-dir "$R" \
+		--kvcache-bin-path "$T/kv-cache" --hosts node1 node2
+	metadata_says '.system_info | .collection_method == "local_fallback" and .num_hosts == 1 and .requested_hosts == ["node1", "node2"]
+		and .mpi_error == "no rank told about its host"'
+	metadata_says '.cluster_snapshots.end == null and (has("timeseries_data") | not)'
+	has "$ERR" "[E504] cluster information is of this machine only: no rank told about its host"
+	[ -z "$(run_file '*timeseries*')" ]
 }
