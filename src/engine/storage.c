@@ -52,7 +52,10 @@ static void check_writable(struct storage *s, struct problems *problems)
 {
 	struct stat st;
 	s->existed = existing_parent(s->path);
-	if (!s->existed || stat(s->existed, &st))
+	if (!lstat(s->path, &st) && S_ISLNK(st.st_mode))
+		problems_add(problems, ERR_FS_STRUCTURE, "--cache-dir: '%s' is a symbolic link; files are made and removed only in a directory of that name",
+			     s->path);
+	else if (!s->existed || stat(s->existed, &st))
 		problems_add(problems, ERR_FS_NOT_FOUND, "--cache-dir: cannot look at '%s': %s",
 			     s->cache_dir, strerror(errno));
 	else if (!S_ISDIR(st.st_mode))
@@ -143,7 +146,8 @@ static int storage_lock(struct storage *s, struct error *err)
 	if (rc)
 		return error_set(err, rc, rc == -ENOTDIR ? ERR_FS_STRUCTURE : ERR_FS_PERMISSION,
 				 "--cache-dir: cannot make '%s': %s", s->path, strerror(-rc));
-	s->dirfd = open(s->path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	/* A link would let somebody else choose where files are made and removed. */
+	s->dirfd = open(s->path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 	if (s->dirfd < 0)
 		return error_set(err, -errno, ERR_FS_PERMISSION, "--cache-dir: cannot open '%s': %s",
 				 s->path, strerror(errno));

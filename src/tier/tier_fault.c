@@ -274,6 +274,9 @@ static uint64_t tier_fault_deadline(const struct tier_worker *w)
 
 static void tier_fault_cancel(struct tier_worker *w)
 {
+	/* Before anything is passed on that must not be cancelled. */
+	if (w->f->inner->ops->cancel)
+		w->f->inner->ops->cancel(w->inner);
 	for (struct list *node = w->held.next, *next; node != &w->held; node = next) {
 		struct tier_op *op = list_entry(node, struct tier_op, node);
 		next = node->next;
@@ -288,8 +291,6 @@ static void tier_fault_cancel(struct tier_worker *w)
 		op->result = -ECANCELED;
 		list_push_back(&w->done, node);
 	}
-	if (w->f->inner->ops->cancel)
-		w->f->inner->ops->cancel(w->inner);
 }
 
 static void tier_fault_describe(const struct tier *t, const struct tier_op *op, char *buf, size_t size)

@@ -245,6 +245,17 @@ bad_values() {
 	refused 3 "--cache-dir: '$W/taken/kvcache.d' is not a directory" -- "$KV" "${SMALL[@]}" --cache-dir taken
 }
 
+@test "--cache-dir: a link in place of kvcache.d is not followed" {
+	local target
+	mkdir -p elsewhere linked
+	touch elsewhere/kvc-p1-g1.npy
+	for target in "$W/elsewhere" "$W/nowhere"; do
+		ln -sfn "$target" linked/kvcache.d
+		refused 3 "--cache-dir: '$W/linked/kvcache.d' is a symbolic link" -- "$KV" "${SMALL[@]}" --cache-dir linked
+		[ -L linked/kvcache.d ] && [ -e elsewhere/kvc-p1-g1.npy ]
+	done
+}
+
 @test "--cache-dir: system directories, compared by component" {
 	local dir
 	for dir in /etc /bin /sbin /usr/bin /usr/sbin /boot /sys /proc /dev /root; do
