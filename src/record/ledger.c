@@ -27,17 +27,28 @@ static int fail_file(struct error *err, int rc, const char *path)
 {
 	if (rc == -ENOMEM)
 		return error_set(err, rc, ERR_INTERNAL, "out of memory");
+	if (rc == -ETIMEDOUT)
+		return error_set(err, rc, ERR_FS_STRUCTURE,
+				 "another program has held the lock %s for half a minute", path);
 	return error_set(err, rc, record_fs_code(rc), "cannot use the list of runs %s: %s", path,
 			 strerror(-rc));
 }
 
 /* --- the lock */
 
+/* Some network file systems have no locks. What writers then do to each other's lines and numbers, readers mend. */
+static bool has_no_locks(int error)
+{
+	return error == ENOLCK || error == ENOSYS || error == EOPNOTSUPP;
+}
+
 /* Tried again and again, because a holder that was stopped would keep a blocking call for ever. */
 static int lock_wait(int fd)
 {
 	uint64_t end_ns = clock_mono_ns() + LOCK_WAIT_NS;
 	while (flock(fd, LOCK_EX | LOCK_NB)) {
+		if (has_no_locks(errno))
+			return 0;
 		if (errno != EWOULDBLOCK && errno != EINTR)
 			return -errno;
 		if (clock_mono_ns() > end_ns)
