@@ -182,3 +182,27 @@ run_null() {
 	expect 0 "$MLPSTORAGE" history list -rd "$R" --json
 	jq -e '.[0].num_processes == 2 and .[0].hosts == ["localhost"] and .[0].read_gb_per_s > 0' "$OUT"
 }
+
+@test "schema of what is left of a job that died" {
+	[ -x "$BUILD_DIR/src/engine/kv-cache-mpi" ] && command -v mpirun >/dev/null || skip "built without MPI"
+	"$MLPSTORAGE" kvcache run "${NULL[@]}" --duration 60 --hosts localhost --num-processes 2 --oversubscribe \
+		--allow-run-as-root --results-dir "$R" >"$OUT" 2>"$ERR" </dev/null 3>&- &
+	local pid=$! i rank="" code=0
+	# the snapshots come every few seconds
+	for ((i = 0; i < 300; i++)); do
+		rank="$(grep -lx kv-cache-mpi /proc/[0-9]*/comm 2>/dev/null | sed 's/comm$/cmdline/' |
+			xargs -r grep -lF -- "$R/kv_cache" 2>/dev/null | tail -n 1)"
+		[ "$i" -lt 80 ] || [ -z "$rank" ] || break
+		sleep 0.1
+	done
+	[ -n "$rank" ]
+	kill -KILL "$(echo "$rank" | tr -dc 0-9)"
+	wait $pid || code=$?
+	[ "$code" -eq 6 ]
+	check metadata "$(metadata)"
+	[ "$(find "$R" -name 'kvcache_results_*.json' | wc -l)" -eq 3 ]
+	find "$R" -name 'kvcache_results_*.json' -exec jq -e '.partial' {} +
+	check partial $(find "$R" -name 'kvcache_results_*.json')
+	check_well partial "$(find "$R" -path '*/rank_0/*' -name 'kvcache_results_*.json')"
+	check ledger "$R/.mlps/runs.jsonl"
+}
