@@ -1,6 +1,7 @@
 #!/usr/bin/env bats
 # SPDX-License-Identifier: Apache-2.0
-# Cluster information and time series of mlpstorage kvcache run.
+# Cluster information and time series of mlpstorage kvcache run. The names that begin with 10.6 are cases of the reference's own
+# tests of its collector; its other cases are tests of functions here: test_source, test_cluster, test_remote, test_timeseries.
 
 load control
 
@@ -106,7 +107,7 @@ run_file() {
 
 # --- the time series
 
-@test "time series: defaults" {
+@test "10.6 series: defaults" {
 	expect 0 run_with
 	metadata_says '.timeseries_data | .num_samples >= 1 and .interval_seconds == 10 and (.hosts_collected | length) == 1'
 	metadata_says '.args.max_timeseries_samples == 3600 and .args.skip_timeseries == false and .args.cluster_collection_timeout == 60'
@@ -120,13 +121,13 @@ run_file() {
 	[ -z "$(run_file '*.part')" ]
 }
 
-@test "time series: several samples at an interval" {
+@test "10.6 series: several samples at the interval" {
 	stand_in "sleep 1"
 	expect 0 run_with --timeseries-interval 0.1
 	jq -e '.num_samples >= 3 and .collection_interval_seconds == 0.1' "$(run_file '*_timeseries.json')"
 }
 
-@test "time series: later samples than the cap are dropped with one warning" {
+@test "10.6 series: later samples than the cap are dropped, with one warning" {
 	stand_in "sleep 1"
 	expect 0 run_with --timeseries-interval 0.1 --max-timeseries-samples 2
 	jq -e '.num_samples == 2 and .dropped_samples >= 1' "$(run_file '*_timeseries.json')"
@@ -192,7 +193,7 @@ run_on() {
 		--results-dir "$R" --kvcache-bin-path "$T/engine" --hosts "$@" >"$OUT" 2>"$ERR" </dev/null || true
 }
 
-@test "ssh: every host once, in the order typed, slots removed" {
+@test "10.6 unique hosts: each asked once, in the order typed, slots removed; all well" {
 	fake_ssh
 	run_on node1:2 node2:1 node1:1
 	metadata_says '.system_info | .collection_method == "ssh" and .num_hosts == 2 and [.hosts[].hostname] == ["node1", "node2"]
@@ -202,7 +203,7 @@ run_on() {
 	jq -e '.hosts[1] | (.vmstat | length) > 10 and (.mounts | length) > 0' "$(run_file kv_cache_cluster_info.json)"
 }
 
-@test "ssh line: BatchMode, ConnectTimeout, accept-new, and a user where one is named" {
+@test "10.6 ssh line: BatchMode, ConnectTimeout, accept-new, and a user where one is named" {
 	fake_ssh
 	run_on node1 --skip-timeseries
 	grep -q -- '^-o BatchMode=yes -o ConnectTimeout=60 -o StrictHostKeyChecking=accept-new -- node1 sh -c ' "$T/bin/ssh.calls"
@@ -211,14 +212,14 @@ run_on() {
 	grep -q -- '-o ConnectTimeout=7 -o StrictHostKeyChecking=accept-new -l bench -- node1 ' "$T/bin/ssh.calls"
 }
 
-@test "ssh: localhost is read directly" {
+@test "10.6 localhost is read directly" {
 	fake_ssh
 	run_on localhost "$(uname -n)" LOCALHOST 127.0.0.1
 	metadata_says '.system_info.collection_method == "ssh" and .system_info.num_hosts >= 1 and (.system_info | has("failed_hosts") | not)'
 	[ ! -e "$T/bin/ssh.calls" ]
 }
 
-@test "ssh: a host that fails, denies or talks nonsense is told, and no host of zero memory appears" {
+@test "10.6 failure, denial, an answer that is none: an error entry each, no abort, no host of zero memory" {
 	fake_ssh
 	run_on node1 denied broken garbage
 	metadata_says '.system_info | .num_hosts == 1 and .min_memory_bytes > 0 and [.failed_hosts[].hostname] == ["denied", "broken", "garbage"]'
@@ -228,7 +229,7 @@ run_on() {
 	has "$ERR" "cluster information: broken: "
 }
 
-@test "ssh: a host that hangs costs its time limit and nothing else" {
+@test "10.6 timeout: a host that hangs costs its time limit and nothing else" {
 	fake_ssh
 	# interrupted, so that it is not asked a second time
 	FAKE_JOB='kill -INT $PPID; sleep 0.2' run_on node1 hangs --cluster-collection-timeout 1 --skip-timeseries
@@ -245,7 +246,7 @@ run_on() {
 	has "$ERR" "cluster information is of this machine only: no host could be asked"
 }
 
-@test "ssh: not installed" {
+@test "10.6 availability by PATH: no ssh" {
 	mkdir -p "$T/only"
 	for tool in sh cat sed uname dirname; do ln -s "$(command -v "$tool")" "$T/only/$tool"; done
 	fake_job
@@ -263,7 +264,7 @@ run_on() {
 	metadata_says '(.system_info.host_consistency_issues | length) == 2'
 }
 
-@test "ssh: the time series of every host; an unreachable one is absent" {
+@test "10.6 multi host: the series of every host with data; an unreachable one is absent" {
 	fake_ssh
 	FAKE_JOB='sleep 1' run_on node1 denied localhost --timeseries-interval 0.2
 	metadata_says --arg h "$(uname -n)" '.timeseries_data.hosts_collected | sort == (["node1", $h] | sort)'
@@ -299,4 +300,21 @@ run_on() {
 	metadata_says '.cluster_snapshots.end == null and (has("timeseries_data") | not)'
 	has "$ERR" "[E504] cluster information is of this machine only: no rank told about its host"
 	[ -z "$(run_file '*timeseries*')" ]
+}
+
+@test "a signal while hosts are asked: nothing was made, and no ssh stays" {
+	fake_ssh
+	fake_job
+	"$MLPSTORAGE" kvcache run --model tiny-1b --cpu-mem-gb 0 --skip-validation --results-dir "$R" \
+		--kvcache-bin-path "$T/engine" --hosts hangs node1 >"$OUT" 2>"$ERR" </dev/null 3>&- &
+	local id=$! rc=0 i
+	for ((i = 0; i < 400; i++)); do
+		[ ! -e "$T/bin/ssh.calls" ] || break
+		sleep 0.05
+	done
+	kill -TERM "$id"
+	wait "$id" || rc=$?
+	[ "$rc" -eq 143 ]
+	[ ! -e "$R/kv_cache" ]
+	! pgrep -f "$T/bin/ssh" >/dev/null
 }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /* What is asked of another machine, and answers: whole, cut, and made to mislead. */
 #include <errno.h>
+#include <netdb.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -66,6 +67,15 @@ static void test_local_names(void **state)
 					     "",      "::2",      "127.0.0.11"};
 	for (size_t i = 0; i < ARRAY_LEN(remote); i++)
 		assert_false(remote_is_local(remote[i]));
+	/* whatever the resolver takes for our full name */
+	struct addrinfo hints = {.ai_flags = AI_CANONNAME};
+	struct addrinfo *found = NULL;
+	if (!getaddrinfo(own, NULL, &hints, &found) && found->ai_canonname &&
+	    strchr(found->ai_canonname, '.') &&
+	    !strncmp(found->ai_canonname, own, strcspn(own, ".")))
+		assert_true(remote_is_local(found->ai_canonname));
+	if (found)
+		freeaddrinfo(found);
 	/* begins as ours, but the resolver does not know it as our full name */
 	snprintf(upper, sizeof(upper), "%s.no-such-domain.invalid", own);
 	assert_false(remote_is_local(upper));
