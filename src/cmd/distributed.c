@@ -142,14 +142,15 @@ int cmd_job_prefix(struct cmd_invocation *inv, const struct launch_program *engi
 		.btl = (enum launch_btl)d->mpi_btl,
 		.oversubscribe = d->oversubscribe,
 		.allow_run_as_root = d->allow_run_as_root,
-		.keeps_going = !engine->is_ours,
 		.params = &d->mpi_params,
 	};
 	int rc = launch_prefix(&line, argv, &notices);
 	for (size_t i = 0; !rc && i < notices.count; i++)
 		log_warning("%s", notices.v[i]);
 	strlist_release(&notices);
-	return rc ? rc : add_all(argv, &job->engine.argv);
+	if (!rc)
+		rc = add_all(argv, &job->engine.argv);
+	return rc || engine->is_ours ? rc : add_all(argv, &engine->argv); /* behind its starter */
 }
 
 void cmd_job_record(const struct cmd_invocation *inv, struct record *r)

@@ -16,7 +16,8 @@ enum { NAMED_MAX = 16 };
 
 struct kvcache_rank {
 	bool has_result;
-	char *host;		 /* NULL: it did not come so far */
+	char *host;	     /* NULL: it did not come so far */
+	int64_t pid;
 	struct str snapshot; /* its last one, small */
 };
 
@@ -88,6 +89,7 @@ static void take_ready(struct kvcache_ranks *k, uint32_t rank, const char *data,
 	const char *host = json_string_value(json_object_get(ready, "host"));
 	if (host && !k->ranks[rank].host)
 		k->ranks[rank].host = strdup(host);
+	k->ranks[rank].pid = json_integer_value(json_object_get(ready, "pid"));
 	json_decref(ready);
 }
 
@@ -185,6 +187,21 @@ bool kvcache_ranks_missing(const struct kvcache_ranks *k, struct str *ret)
 	if (n > NAMED_MAX)
 		str_addf(ret, " and %" PRIu32 " more", n - NAMED_MAX);
 	return n > 0;
+}
+
+void kvcache_ranks_name(const struct kvcache_ranks *k, int64_t rank, int64_t pid, const char *host, struct str *ret)
+{
+	for (uint32_t i = 0; rank < 0 && i < k->count; i++)
+		if (k->ranks[i].host && k->ranks[i].pid == pid && !strcasecmp(k->ranks[i].host, host))
+			rank = i;
+	if (rank >= 0 && rank < k->count && k->ranks[rank].host)
+		host = k->ranks[rank].host; /* its own name, not what the launcher calls it */
+	if (rank >= 0)
+		str_addf(ret, "rank %" PRId64, rank);
+	else
+		str_addf(ret, "process %" PRId64, pid);
+	if (*host)
+		str_addf(ret, " on %s", host);
 }
 
 static int write_all(const char *path, json_t *all)

@@ -52,5 +52,8 @@ int kvcache_ranks_finish(struct kvcache_ranks *k, const char *path, json_t **ret
 /** kvcache_ranks_missing() - "rank 1 on h2, rank 3" of all without a complete result; false: there are none. */
 bool kvcache_ranks_missing(const struct kvcache_ranks *k, struct str *ret);
 
+/** kvcache_ranks_name() - "rank 3 on h2"; a rank that is not said (-1) is known by process and host, if it told them. */
+void kvcache_ranks_name(const struct kvcache_ranks *k, int64_t rank, int64_t pid, const char *host, struct str *ret);
+
 /** kvcache_ranks_report() - the problems that ranks told, in one message. Return: exit code of the first; EXIT_OK: none. */
 int kvcache_ranks_report(const struct kvcache_ranks *k);

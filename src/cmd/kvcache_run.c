@@ -14,7 +14,7 @@
 #include "cmd/validate.h"
 #include "launch/launch.h"
 
-enum { RUN_STAGES = 4, RESULT_FILE_MAX = 1 << 30 };
+enum { RUN_STAGES = 4, RESULT_FILE_MAX = 1 << 30, LOG_FILE_MAX = 64 << 20 };
 
 /* One run from its options to its record. */
 struct kvcache_run {
@@ -107,6 +107,12 @@ static bool shows_live(const struct kvcache_run *run)
 	       !opt_given(&inv->set, "--progress");
 }
 
+/* A directory of ours on hosts where only the ranks can remove it. */
+static bool must_clean_up(const struct config_options *o)
+{
+	return !o->cache_dir && !o->cleanup && !o->simulate && o->storage_backend == BACKEND_FILE;
+}
+
 static int build_argv(struct kvcache_run *run)
 {
 	const struct opt_group *options = &run->inv->engine;
@@ -119,8 +125,8 @@ static int build_argv(struct kvcache_run *run)
 		rc = add_pair(argv, "--cache-dir", run->cache_dir);
 	if (!rc)
 		rc = is_job ? strlist_add(argv, "--frames") : add_pair(argv, "--output", run->result_path);
-	if (!rc && is_job && !run->inv->config.opt.cache_dir && !run->inv->config.opt.cleanup)
-		rc = strlist_add(argv, "--cleanup"); /* on hosts where we cannot remove it */
+	if (!rc && is_job && must_clean_up(&run->inv->config.opt))
+		rc = strlist_add(argv, "--cleanup");
 	if (!rc && is_job && run->inv->job.engine.is_ours)
 		rc = kvcache_cluster_argv(run->inv, argv);
 	if (!rc)
@@ -240,13 +246,36 @@ static int fail_ranks(const struct kvcache_run *run, enum err_code code, const c
 	return fail(run, code, str_text(&why));
 }
 
+/* The launcher's own words are among the output, on one stream or the other. */
+static bool find_death(const struct kvcache_run *run, struct launch_death *ret)
+{
+	const char *const paths[] = {run->stderr_path, run->stdout_path};
+	for (size_t i = 0; i < ARRAY_LEN(paths); i++) {
+		CLEANUP_STR struct str text = {0};
+		if (!file_read(paths[i], LOG_FILE_MAX, &text) && launch_death_parse(run->inv->job.mpi, str_text(&text), ret))
+			return true;
+	}
+	return false;
+}
+
+static void tell_death(const struct kvcache_run *run, const struct launch_death *d, char *buf, size_t size)
+{
+	CLEANUP_STR struct str who = {0};
+	kvcache_ranks_name(&run->ranks, d->rank, d->pid, d->host, &who);
+	if (d->signal)
+		snprintf(buf, size, "%s was ended by signal %d (%s)", str_text(&who), d->signal, strsignal(d->signal));
+	else
+		snprintf(buf, size, "%s ended early with exit status %d", str_text(&who), d->status);
+}
+
 /* How a launcher and its ranks ended. What the ranks themselves say is the best there is. */
 static int judge_job(const struct kvcache_run *run)
 {
 	const struct launch_result *end = &run->ended;
-	char why[128];
+	char why[512];
 	CLEANUP_STR struct str missing = {0};
-	bool is_complete = run->ranks.pooled && !kvcache_ranks_missing(&run->ranks, &missing);
+	bool is_pooled = run->ranks.pooled || !run->engine.is_ours; /* others have nothing to pool */
+	bool is_complete = is_pooled && !kvcache_ranks_missing(&run->ranks, &missing);
 	int code = kvcache_ranks_report(&run->ranks);
 	if (end->is_overdue) {
 		snprintf(why, sizeof(why), "nothing was heard of the ranks for %.0f s, and they were stopped", run->ranks.limit_s);
@@ -262,6 +291,11 @@ static int judge_job(const struct kvcache_run *run)
 		return EXIT_OK;
 	if (is_complete && json_is_false(json_object_get(run->ranks.pooled, "valid")))
 		return fail(run, ERR_RUN_FAILED, "the ranks ran, but the result is not valid");
+	struct launch_death death;
+	if (find_death(run, &death)) {
+		tell_death(run, &death, why, sizeof(why));
+		return fail_ranks(run, ERR_RUN_FAILED, why);
+	}
 	if (end->end_signal)
 		snprintf(why, sizeof(why), "the launcher was ended by signal %d (%s)", end->end_signal, strsignal(end->end_signal));
 	else
@@ -383,8 +417,8 @@ static int run_engine(struct kvcache_run *run)
 	request.job = is_job ? &job : NULL;
 	if (launch_run(&request, &run->ended, &err))
 		return cmd_report(&err);
-	if (run->ended.frames_damaged)
-		log_warning("%" PRIu64 " messages of the ranks were damaged and dropped", run->ended.frames_damaged);
+	if (run->ended.frames_damaged) /* when ranks are ended, one may be cut off in the middle of its word */
+		log_line(run->ended.exit_status ? LOG_DEBUG : LOG_WARNING, "%" PRIu64 " messages of the ranks were damaged and dropped", run->ended.frames_damaged);
 	if (run->ended.is_log_partial)
 		log_warning("the output files in %s are not complete", record_dir(run->record));
 	record_engine(run,

@@ -18,9 +18,9 @@ static const struct {
 } places[] = {
 	{".", "beside mlpstorage"},
 	{"../engine", "build tree"},
-	{"../comm", "build tree"},
+	{"../rank", "build tree"},
 	{"src/engine", "build tree"},
-	{"src/comm", "build tree"},
+	{"src/rank", "build tree"},
 };
 
 static bool has_suffix(const char *s, const char *suffix)

@@ -95,9 +95,20 @@ struct launch_job {
 	enum launch_btl btl;
 	bool oversubscribe;
 	bool allow_run_as_root;
-	bool keeps_going; /* ranks are strangers: the failure of one is no reason to end the others */
 	const struct strlist *params; /* of the user, last, word for word */
 };
+
+/** A rank that ended before its time, as far as its launcher says. */
+struct launch_death {
+	int64_t rank; /* -1: not said */
+	int64_t pid;  /* 0: not said */
+	char host[256];
+	int signal; /* 0: it ended by itself */
+	int status; /* exit status then */
+};
+
+/** launch_death_parse() - look for it in what the launcher printed. Return: false: there is none. */
+bool launch_death_parse(enum launch_mpi mpi, const char *text, struct launch_death *ret);
 
 /**
  * launch_prefix() - append the launcher and its options to @argv, to be followed by the ranks' program

@@ -82,9 +82,7 @@ static int open_mpi(const struct launch_job *job, struct strlist *argv, struct s
 		rc = strlist_add(argv, "--allow-run-as-root");
 	if (!rc)
 		rc = add_params(argv, job->params);
-	if (!rc && job->keeps_going)
-		rc = add_pair(argv, "--mca", "orte_abort_on_non_zero_status");
-	return rc || !job->keeps_going ? rc : strlist_add(argv, "0");
+	return rc;
 }
 
 static int hydra(const struct launch_job *job, struct strlist *argv, struct strlist *notices)
@@ -99,8 +97,6 @@ static int hydra(const struct launch_job *job, struct strlist *argv, struct strl
 		rc = add_pair(argv, "-bind-to", "none");
 	if (!rc)
 		rc = add_params(argv, job->params);
-	if (!rc && job->keeps_going)
-		rc = strlist_add(argv, "-disable-auto-cleanup");
 	/* Hydra never counts processors and never asks who runs it. */
 	if (!rc && job->btl != LAUNCH_BTL_AUTO)
 		rc = strlist_add(notices, "--mpi-btl is an option of Open MPI, it is left out");

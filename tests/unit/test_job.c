@@ -91,8 +91,6 @@ static void options_of_the_launcher(void **state)
 	      "mpiexec -n 1 -host h1:1 --bind-to none --map-by socket --mca btl vader,self");
 	check(&(struct typed){.hosts = "h1", .job = {.btl = LAUNCH_BTL_TCP}},
 	      "mpirun -n 1 -host h1:1 --bind-to none --map-by socket --mca btl tcp,self");
-	check(&(struct typed){.hosts = "h1", .job = {.keeps_going = true}, .params = "-v"},
-	      "mpirun -n 1 -host h1:1 --bind-to none --map-by socket -v --mca orte_abort_on_non_zero_status 0");
 }
 
 static void binding_and_mapping_of_the_user(void **state)
@@ -227,6 +225,33 @@ static void whose_launcher_it_is(void **state)
 	assert_int_equal(launch_mpi_parse("mpiexec version 1.2 of PALS", &mpi), -EINVAL);
 }
 
+/* In the words of Open MPI 4.1 and of Hydra 4.0. */
+static void which_rank_died(void **state)
+{
+	(void)state;
+	struct launch_death d;
+	assert_true(launch_death_parse(LAUNCH_MPI_OPEN, "x\nmpirun.openmpi noticed that process rank 3 with PID 0 on node h-2.example "
+							"exited on signal 9 (Killed).\n", &d));
+	assert_int_equal(d.rank, 3);
+	assert_string_equal(d.host, "h-2.example");
+	assert_int_equal(d.signal, 9);
+	assert_true(launch_death_parse(LAUNCH_MPI_OPEN, "  Process name: [[857,1],12]\n  Exit code:    8\n", &d));
+	assert_int_equal(d.rank, 12);
+	assert_int_equal(d.status, 8);
+	assert_string_equal(d.host, "");
+	assert_true(launch_death_parse(LAUNCH_MPI_HYDRA, "=   PID 25969 RUNNING AT vm\n=   EXIT CODE: 9\n"
+							 "YOUR APPLICATION TERMINATED WITH THE EXIT STRING: Killed (signal 9)\n", &d));
+	assert_int_equal(d.rank, -1);
+	assert_int_equal(d.pid, 25969);
+	assert_string_equal(d.host, "vm");
+	assert_int_equal(d.signal, 9);
+	assert_true(launch_death_parse(LAUNCH_MPI_HYDRA, "=   PID 7 RUNNING AT h\n=   EXIT CODE: 3\n", &d));
+	assert_int_equal(d.signal, 0);
+	assert_int_equal(d.status, 3);
+	assert_false(launch_death_parse(LAUNCH_MPI_OPEN, "process rank of nothing", &d));
+	assert_false(launch_death_parse(LAUNCH_MPI_HYDRA, "", &d));
+}
+
 /* A launcher that is asked: an answer, another's answer, none at all. */
 static void a_launcher_is_asked(void **state)
 {
@@ -273,6 +298,7 @@ int main(void)
 		cmocka_unit_test(bad_hosts),
 		cmocka_unit_test(every_bad_host_is_told),
 		cmocka_unit_test(whose_launcher_it_is),
+		cmocka_unit_test(which_rank_died),
 		cmocka_unit_test(a_launcher_is_asked),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
