@@ -135,6 +135,7 @@ struct watch {
 	bool was_interrupted;
 	bool has_begin, has_end;
 	struct disk_counters disk_begin, disk_end;
+	uint64_t sampled_begin_ns, sampled_end_ns; /* when, on the monotonic clock */
 	double cpu_user_s, cpu_system_s; /* over the window */
 	char started_utc[32], ended_utc[32];
 	uint64_t begin_ns; /* clock_mono_ns() when the window opened */

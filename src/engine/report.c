@@ -23,6 +23,17 @@
 /* A percentile is worth showing when this many samples lie beyond it. */
 #define TAIL_SAMPLES 10
 
+/* Where no device can have been waited for, the program set the pace, however little CPU it used. "": a device was there. */
+static const char *deviceless(const struct run_result *r)
+{
+	const uint64_t *count = r->m->count;
+	if (!strcmp(r->tier[TIER_STORAGE].kind, "null"))
+		return "the storage tier takes no time; ";
+	if (!count[COUNT_TIER_BYTES(TIER_STORAGE, DIR_READ)] && !count[COUNT_TIER_BYTES(TIER_STORAGE, DIR_WRITE)])
+		return "nothing moved to or from storage; ";
+	return "";
+}
+
 static void judge_client(struct run_result *r, const struct runner_outcome *o, const struct watch *watch)
 {
 	struct verdict *v = &r->client_bound;
@@ -34,14 +45,15 @@ static void judge_client(struct run_result *r, const struct runner_outcome *o, c
 	double process = window_s > 0 ? (watch->cpu_user_s + watch->cpu_system_s) /
 						(window_s * r->host.logical_cpus)
 				      : 0.0;
+	const char *why = deviceless(r);
 	v->is_known = r->window_ns > 0;
-	v->value = o->worker_cpu_share_max >= CLIENT_BOUND_CPU_SHARE ||
+	v->value = *why || o->worker_cpu_share_max >= CLIENT_BOUND_CPU_SHARE ||
 		   process >= CLIENT_BOUND_CPU_SHARE ||
 		   o->worker_wait_share_max >= CLIENT_BOUND_WAIT_SHARE;
 	snprintf(v->why, sizeof(v->why),
-		 "the busiest of %u worker%s used %.0f %% of a CPU, the process %.0f %% of all %u (bound "
+		 "%sthe busiest of %u worker%s used %.0f %% of a CPU, the process %.0f %% of all %u (bound "
 		 "from %.0f %%); a worker waited for a CPU %.1f %% of the time (from %.0f %%)",
-		 r->workers, r->workers == 1 ? "" : "s", 100.0 * o->worker_cpu_share_max, 100.0 * process,
+		 why, r->workers, r->workers == 1 ? "" : "s", 100.0 * o->worker_cpu_share_max, 100.0 * process,
 		 r->host.logical_cpus, 100.0 * CLIENT_BOUND_CPU_SHARE,
 		 100.0 * o->worker_wait_share_max, 100.0 * CLIENT_BOUND_WAIT_SHARE);
 }
@@ -62,8 +74,10 @@ static void judge_page_cache(struct run_result *r, const struct engine *e)
 			 e->storage.fs.type);
 	else
 		snprintf(v->why, sizeof(v->why),
-			 "buffered: pages are dropped before each read; %" PRIu64
+			 "buffered: pages are dropped before each read; then %" PRIu64 " of %" PRIu64
+			 " sampled pages were still resident, and %" PRIu64
 			 " reads overlapped another reader of their file",
+			 r->m->count[COUNT_PAGES_RESIDENT], r->m->count[COUNT_PAGES_SAMPLED],
 			 r->m->count[COUNT_NOT_COLD_READS]);
 }
 
@@ -154,6 +168,7 @@ static void fill_io(struct run_result *r, const struct engine *e, const struct r
 	snprintf(io->features, sizeof(io->features), "%s", o->io_features);
 	io->direct_align_bytes = e->storage.is_direct ? e->storage.direct.align_bytes : 0;
 	io->has_device_counters = fs->has_block_device && watch->has_end;
+	io->device_sampled_ns = watch->sampled_end_ns - watch->sampled_begin_ns;
 	io->device_read_bytes = watch->disk_end.read_bytes - watch->disk_begin.read_bytes;
 	io->device_written_bytes = watch->disk_end.write_bytes - watch->disk_begin.write_bytes;
 }

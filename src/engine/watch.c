@@ -173,6 +173,7 @@ static void watch_begin(struct engine *e, struct watch *w)
 {
 	w->has_begin = true;
 	(void)sample_disk(e, &w->disk_begin);
+	w->sampled_begin_ns = clock_mono_ns();
 	sample_cpu(&w->cpu_user_s, &w->cpu_system_s);
 }
 
@@ -183,6 +184,7 @@ static void watch_end(struct engine *e, struct watch *w)
 	w->has_end = true;
 	if (!sample_disk(e, &w->disk_end))
 		w->disk_end = w->disk_begin;
+	w->sampled_end_ns = clock_mono_ns();
 	double user_s, system_s;
 	sample_cpu(&user_s, &system_s);
 	w->cpu_user_s = user_s - w->cpu_user_s;

@@ -85,6 +85,26 @@ static int resident_pages(int fd)
 	return count;
 }
 
+int io_sample_resident(int fd, uint64_t bytes, unsigned count, unsigned *ret_sampled)
+{
+	uint64_t page = (uint64_t)sysconf(_SC_PAGESIZE), pages = (bytes + page - 1) / page;
+	int resident = 0;
+
+	*ret_sampled = (unsigned)MIN(count, pages);
+	if (!pages)
+		return 0;
+	char *map = mmap(NULL, bytes, PROT_READ, MAP_SHARED, fd, 0);
+	if (map == MAP_FAILED)
+		return -errno;
+	for (unsigned i = 0; i < *ret_sampled && resident >= 0; i++) {
+		unsigned char in_core = 0;
+		uint64_t at = pages * (2 * i + 1) / (2 * (uint64_t)*ret_sampled);
+		resident = mincore(map + at * page, page, &in_core) ? -errno : resident + (in_core & 1);
+	}
+	munmap(map, bytes);
+	return resident;
+}
+
 static int read_directly(int dirfd, const char *name)
 {
 	CLEANUP_FREE void *buf = aligned_alloc(PROBE_ALIGN, IO_PROBE_BYTES);

@@ -109,6 +109,13 @@ void io_wake(struct io *io);
 void io_cancel(struct io *io);
 uint32_t io_outstanding(const struct io *io);
 
+/**
+ * io_sample_resident() - are pages of @fd in the page cache?
+ * Asks (mincore) about @count pages at most, spread evenly over the first @bytes; reads nothing and waits for no device.
+ * Return: how many of them are, with their number in @ret_sampled; -errno.
+ */
+int io_sample_resident(int fd, uint64_t bytes, unsigned count, unsigned *ret_sampled);
+
 /* ---- what a directory can do ---- */
 
 /** What direct I/O means in a directory. */

@@ -52,6 +52,9 @@ enum metric_part { PART_TOTAL, PART_DEVICE, PART_HOST, PARTS };
 	X(JOINED_WRITES, "writes that found the same key being written") \
 	X(RESIDENT_WRITES, "writes of a key already held: no I/O") \
 	X(NOT_COLD_READS, "buffered reads that overlapped another reader of the file") \
+	X(NOT_COLD_BYTES, "bytes of these: the page cache may have had them, and the device not been asked") \
+	X(PAGES_SAMPLED, "buffered reads: pages looked for in the page cache before the first byte") \
+	X(PAGES_RESIDENT, "of these: found there") \
 	X(VERIFIED_BLOCKS, "512-byte blocks whose stamp was checked") \
 	X(RETRIES, "transfers continued after EINTR, EAGAIN or a short count") \
 	X(TRACE_ROWS_UNUSABLE, "trace rows that could not be replayed") \

@@ -42,6 +42,7 @@ struct run_io {
 	bool has_registered_buffers; /* granted by the kernel */
 	char features[96];	     /* io_features() */
 	uint64_t device_read_bytes, device_written_bytes;  /* kernel's block counters over the window */
+	uint64_t device_sampled_ns; /* between the two samples: the window, and the moments by which they missed its ends */
 	bool has_device_counters;
 	/* block sizes of direct I/O on this file system; 0: buffered */
 	uint32_t direct_align_bytes;

@@ -56,6 +56,12 @@ static inline double per_s(const struct run_result *r, double amount)
 	return ratio(amount, window_s(r));
 }
 
+/** result_sampled_s() - time between the two samples of the kernel's counters. */
+static inline double result_sampled_s(const struct run_io *io)
+{
+	return (double)io->device_sampled_ns / 1e9;
+}
+
 static inline double tier_bytes(const struct run_result *r, enum tier_class tier,
 				enum metric_direction dir)
 {

@@ -345,13 +345,14 @@ json_t *result_part_kernel_device(const struct run_result *r, const struct scope
 	(void)s;
 	const struct run_io *io = &r->io;
 	if (!io->has_device_counters || r->is_virtual)
-		return json_pack("{s:n, s:n, s:n, s:n}", "read_bytes", "write_bytes",
-				 "read_bytes_per_s", "write_bytes_per_s");
-	return json_pack(
-		"{s:o, s:o, s:o, s:o}", "read_bytes", result_json_whole(io->device_read_bytes),
-		"write_bytes", result_json_whole(io->device_written_bytes), "read_bytes_per_s",
-		result_json_real(per_s(r, (double)io->device_read_bytes)), "write_bytes_per_s",
-		result_json_real(per_s(r, (double)io->device_written_bytes)));
+		return json_pack("{s:n, s:n, s:n, s:n, s:n}", "read_bytes", "write_bytes",
+				 "read_bytes_per_s", "write_bytes_per_s", "sampled_s");
+	double sampled_s = result_sampled_s(io);
+	return json_pack("{s:o, s:o, s:o, s:o, s:o}", "read_bytes", result_json_whole(io->device_read_bytes),
+			 "write_bytes", result_json_whole(io->device_written_bytes), "read_bytes_per_s",
+			 result_json_real(ratio((double)io->device_read_bytes, sampled_s)), "write_bytes_per_s",
+			 result_json_real(ratio((double)io->device_written_bytes, sampled_s)), "sampled_s",
+			 result_json_real(sampled_s));
 }
 
 json_t *result_part_tier_model(const struct run_result *r, const struct scope *s)

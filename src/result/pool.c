@@ -57,6 +57,7 @@ static const struct row rows[] = {
 	ROW(BOOL, ALL, io.has_registered_buffers),
 	ROW(U32, MAX, io.direct_align_bytes),
 	ROW(BOOL, ALL, io.has_device_counters),
+	ROW(U64, MAX, io.device_sampled_ns),
 	ROW(U64, DEVICE_SUM, io.device_read_bytes),
 	ROW(U64, DEVICE_SUM, io.device_written_bytes),
 	ROW(TEXT, SAME, host.hostname),

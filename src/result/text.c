@@ -249,8 +249,8 @@ static void storage_section(struct str *out, const struct run_result *r)
 	    speed(per_s(r, (double)bytes[DIR_WRITE])).s);
 	if (io->has_device_counters)
 		row(out, "device, by the kernel", "%-30s %s",
-		    speed(per_s(r, (double)io->device_read_bytes)).s,
-		    speed(per_s(r, (double)io->device_written_bytes)).s);
+		    speed(ratio((double)io->device_read_bytes, result_sampled_s(io))).s,
+		    speed(ratio((double)io->device_written_bytes, result_sampled_s(io))).s);
 	row(out, "moved", "%-30s %s", binary(bytes[DIR_READ]).s, binary(bytes[DIR_WRITE]).s);
 	row(out, "entries/s", "%-30s %s", some(per_s(r, (double)ops[DIR_READ])).s,
 	    some(per_s(r, (double)ops[DIR_WRITE])).s);

@@ -177,10 +177,12 @@ static void chunk_account(struct worker *w, struct chunk *c, unsigned tier)
 {
 	struct transfer *x = c->transfer;
 	uint64_t payload = chunk_payload(x, &c->op);
-	if (c->is_write && tier_of(w, tier)->caps & TIER_CAP_COMMIT_COUNTS)
+	if (c->is_write && tier_of(w, tier)->caps & TIER_CAP_COMMIT_COUNTS) {
 		x->payload_uncounted += payload;
-	else if (in_window(w, w->now_ns))
+	} else if (in_window(w, w->now_ns)) {
 		count_tier_bytes(w, tier, c->is_write ? DIR_WRITE : DIR_READ, payload);
+		count_add(w, COUNT_NOT_COLD_BYTES, x->is_not_cold && !c->is_write ? payload : 0);
+	}
 }
 
 void chunk_ended(struct worker *w, struct chunk *c, unsigned tier)

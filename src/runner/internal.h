@@ -128,6 +128,7 @@ struct transfer {
 	bool has_permit;
 	bool has_submitted;    /* submit_ns is set */
 	bool wants_sync;
+	bool is_not_cold; /* read: another reader of the file was there first */
 	bool is_eviction;      /* delete: to make room, not the source of a demotion */
 	struct list node;      /* ready, active, planning, or a free list */
 	struct list permit_node; /* permits' FIFO; guarded by its lock */

@@ -411,6 +411,10 @@ void transfer_continue(struct transfer *x)
 
 static void opened(struct transfer *x)
 {
+	if (in_window(x->worker, x->worker->now_ns)) {
+		count_add(x->worker, COUNT_PAGES_SAMPLED, x->control.pages_sampled);
+		count_add(x->worker, COUNT_PAGES_RESIDENT, x->control.pages_resident);
+	}
 	x->is_source_open = !x->control.result;
 	if (x->error)
 		transfer_unwind(x);
@@ -540,8 +544,8 @@ enum start_outcome transfer_read(struct worker *w, struct task *t, uint64_t key,
 	x->payload_bytes = ref.payload_bytes;
 	x->stored_bytes = tier_stored_bytes(ref.payload_bytes);
 	x->source = transfer_object(&ref);
-	if (ref.is_shared && tier_of(w, ref.tier)->caps & TIER_CAP_PAGE_CACHE &&
-	    in_window(w, w->now_ns))
+	x->is_not_cold = ref.is_shared && tier_of(w, ref.tier)->caps & TIER_CAP_PAGE_CACHE;
+	if (x->is_not_cold && in_window(w, w->now_ns))
 		count_add(w, COUNT_NOT_COLD_READS, 1);
 	transfer_ready(x);
 	return START_ISSUED;

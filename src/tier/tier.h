@@ -71,6 +71,7 @@ struct tier_op {
 	int result;	      /* 0 or -errno */
 	uint32_t retries;
 	uint64_t begin_ns, end_ns; /* model: start and end of its service time; else 0. end_ns UINT64_MAX: it will never end */
+	uint32_t pages_sampled, pages_resident; /* OPEN of a buffered file: looked at, and in memory, after the drop */
 	uint64_t sync_ns;     /* COMMIT, SYNC: length of the fsync alone; 0: none was done */
 	/* the tier's */
 	struct io_op io;
@@ -100,6 +101,7 @@ static inline void tier_op_init(struct tier_op *op, enum tier_op_kind kind, stru
 	op->begin_ns = 0;
 	op->end_ns = 0;
 	op->sync_ns = 0;
+	op->pages_sampled = op->pages_resident = 0;
 	op->owner = owner;
 }
 

@@ -24,7 +24,7 @@
 #include "tier/tier.h"
 #include "workload/key.h"
 
-enum { HEADER_BYTES = 4096, STEPS_MAX = 2, REAP_MAX = 64 };
+enum { HEADER_BYTES = 4096, STEPS_MAX = 2, REAP_MAX = 64, PAGES_SAMPLED = 8 };
 
 struct tier_file {
 	struct tier tier;
@@ -242,6 +242,20 @@ static int end_anyway(struct tier_worker *w, struct tier_op *op, int64_t result)
 	return 0;
 }
 
+/* Dropped, or so the kernel says: pages that somebody maps, reads or has not written back stay. */
+static int end_drop(struct tier_worker *w, struct tier_op *op, int64_t result)
+{
+	unsigned sampled = 0;
+	(void)w, (void)result;
+	int resident = io_sample_resident(op->obj->fd, HEADER_BYTES + tier_stored_bytes(op->obj->payload_bytes),
+					  PAGES_SAMPLED, &sampled);
+	if (resident >= 0) {
+		op->pages_sampled = sampled;
+		op->pages_resident = (uint32_t)resident;
+	}
+	return 0;
+}
+
 static bool begin_remove(struct tier_worker *w, struct tier_op *op)
 {
 	set_name_op(w, op, IO_UNLINK, 0);
@@ -261,7 +275,7 @@ static const struct step programs[][STEPS_MAX] = {
 	[TIER_SYNC] = {{begin_flush, end_sync}},
 	[TIER_COMMIT] = {{begin_sync, end_sync}, {begin_close}},
 	[TIER_ABORT] = {{begin_close, end_anyway}, {begin_remove, end_remove_if_there}},
-	[TIER_OPEN] = {{begin_open, end_open}, {begin_drop, end_anyway}},
+	[TIER_OPEN] = {{begin_open, end_open}, {begin_drop, end_drop}},
 	[TIER_READ] = {{begin_read}},
 	[TIER_CLOSE] = {{begin_close}},
 	[TIER_DELETE] = {{begin_remove}},

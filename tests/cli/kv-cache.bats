@@ -396,6 +396,20 @@ bad_values() {
 	result '.valid and .errors.total == 0'
 }
 
+# ---- who set the pace ----
+
+@test "client-bound: on the null tier and in memory, not on a slow device" {
+	local bound='.verdicts.client_bound.value'
+	expect 0 "$KV" "${SMALL[@]}" --storage-backend null
+	result "$bound and (.verdicts.client_bound.why | startswith(\"the storage tier takes no time\"))"
+	expect 0 "$KV" "${SMALL[@]}" "${SMALL_ENTRIES[@]}" --cpu-mem-gb 0.5 --duration 1
+	result ".measured.cpu.write_bytes > 0 and .measured.storage.write_bytes == 0 and $bound"
+	# Some wakes a second, so that even a busy machine keeps no worker waiting for a tenth of the time.
+	expect 0 "$KV" "${SMALL[@]}" --storage-backend model --num-users 2 --duration 3 --workers 1 \
+		--model-tier storage:read_gbps=0.05,write_gbps=0.05,latency_us=1000
+	result ".measured.storage.write_bytes > 0 and ($bound | not)"
+}
+
 # ---- the run over time ----
 
 @test "--interval: beside the result or where asked, adds up, last line included" {

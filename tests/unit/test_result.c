@@ -150,6 +150,7 @@ static struct run *run_new_full(int argc, const char *const *argv)
 				.filesystem = "ext4",
 				.device = "/dev/sda1",
 				.has_device_counters = true,
+				.device_sampled_ns = 10000000000,
 				.device_read_bytes = 21000000000,
 				.device_written_bytes = 11000000000};
 	r->cpu_user_s = 3;

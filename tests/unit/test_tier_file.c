@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -354,6 +355,43 @@ static void test_caps(void **state)
 	}
 }
 
+static struct tier_op opened_again(struct fixture *f, struct tier_object *obj)
+{
+	struct tier_op op = {.kind = TIER_OPEN, .obj = obj};
+	assert_int_equal(run(f, &op), 0);
+	assert_int_equal(run_kind(f, TIER_CLOSE, obj), 0);
+	return op;
+}
+
+/* Pages that another process maps cannot be dropped: a read of them is not cold, and is found out. */
+static void test_resident_pages(void **state)
+{
+	struct fixture *f = *state;
+	use_model(f, "tiny-1b", 1);
+	for (size_t i = 0; i < ARRAY_LEN(variants); i++) {
+		const struct variant *v = &variants[i];
+		if (v->sync == SYNC_NONE || !open_tier(f, v))
+			continue;
+		struct tier_object obj = entry(f, key_block(7), 100);
+		assert_int_equal(store(f, &obj), 0);
+		size_t bytes = HEADER_BYTES + tier_stored_bytes(obj.payload_bytes);
+		int fd = openat(f->dirfd, obj.name, O_RDONLY);
+		void *map = mmap(NULL, bytes, PROT_READ, MAP_SHARED | MAP_POPULATE, fd, 0);
+		assert_ptr_not_equal(map, MAP_FAILED);
+		struct tier_op op = opened_again(f, &obj);
+		assert_int_equal(op.pages_sampled, v->is_direct ? 0 : 8);
+		assert_int_equal(op.pages_resident, op.pages_sampled);
+		munmap(map, bytes);
+		close(fd);
+		op = opened_again(f, &obj);
+		assert_int_equal(op.pages_sampled, v->is_direct ? 0 : 8);
+		if (f->has_direct) /* not a file system in memory */
+			assert_int_equal(op.pages_resident, 0);
+		assert_int_equal(run_kind(f, TIER_DELETE, &obj), 0);
+		close_tier(f);
+	}
+}
+
 static void test_abort(void **state)
 {
 	struct fixture *f = *state;
@@ -602,7 +640,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_life),      cmocka_unit_test(test_many_at_once),
-		cmocka_unit_test(test_sync_time), cmocka_unit_test(test_caps),
+		cmocka_unit_test(test_resident_pages), cmocka_unit_test(test_sync_time), cmocka_unit_test(test_caps),
 		cmocka_unit_test(test_abort),     cmocka_unit_test(test_errors),
 		cmocka_unit_test(test_full_disk), cmocka_unit_test(test_clean),
 		cmocka_unit_test(test_numpy),
