@@ -308,7 +308,7 @@ class Bench:
         place = os.path.join(self.scratch, "memory")
         os.mkdir(place)
         big = self.kv_cache("--model", "llama3.1-70b-instruct", "--num-users", "200", "--cpu-mem-gb", "0", "--workers", "2",
-                            "--cache-dir", place, "--storage-capacity-gb", str(self.args.data_gib), "--cleanup")
+                            "--cache-dir", place, "--storage-capacity-gb", str(8 * self.args.data_gib), "--cleanup")
         self.table.add("peak RSS, 200 users, llama3.1-70b-instruct, MiB", [big["memory"]["rss_peak_bytes"] / MIB], ("<=", 256), "%.0f")
         many = self.kv_cache("--num-users", "100000", "--cpu-mem-gb", "0", "--storage-backend", "null")
         memory = many["memory"]

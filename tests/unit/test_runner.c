@@ -1939,7 +1939,7 @@ static void test_hang(void **state)
 		struct rig g = {0};
 		struct fake_tier *f[2];
 		error_rig(&g, f, rows, i % 2 ? "--workers 2" : "--simulate");
-		g.setup.drain_ns = NS_PER_S / 20;
+		g.setup.drain_ns = NS_PER_S / 4;
 		g.setup.duration_ns = NS_PER_S / 3;
 		f[1]->hang_kind = cases[i / 2].kind;
 		rig_run(&g);
