@@ -64,8 +64,9 @@ static const struct opt cluster_table[] = {
 	{"--skip-cluster-collection", NULL, OPT_FLAG, FIELD(skip),
 	 .help = "do not record what the machines of the run are"},
 	{"--cluster-collection-timeout", NULL, OPT_INT, FIELD(timeout_s), .min = 1, .max = 3600, .def = "60",
-	 .meta = "S", .help = "seconds that a host has to be reached, where hosts are asked over ssh"},
+	 .meta = "S", .flags = OPT_F_SITE, .help = "seconds that a host has to be reached, where hosts are asked over ssh"},
 	{"--ssh-username", NULL, OPT_TEXT, FIELD(ssh_username), .meta = "NAME",
+	 .flags = OPT_F_SITE,
 	 .help = "user on the hosts that are asked over ssh; without it the one ssh is configured for"},
 	{"--skip-timeseries", NULL, OPT_FLAG, FIELD(skip_series),
 	 .help = "do not sample what the machines do during the run"},
@@ -84,8 +85,10 @@ static const char *const btl_names[] = {"auto", "vader", "tcp", NULL};
 
 static const struct opt distributed_table[] = {
 	{"--hosts", "-s", OPT_WORDS, FIELD(hosts), .def = "127.0.0.1", .meta = "HOST",
+	 .flags = OPT_F_SITE,
 	 .help = "run on these hosts, each \"host\" or \"host:slots\"; when not given, here and without a launcher"},
 	{"--exec-type", "-et", OPT_CHOICE, FIELD(exec_type), .choices = exec_names, .def = "mpi", .meta = "KIND",
+	 .flags = OPT_F_SITE,
 	 .help = "how ranks are started: by an MPI launcher; local and docker start one process here, the hosts are recorded only"},
 	{"--num-processes", "-np", OPT_INT, FIELD(num_processes), .min = 1, .max = LAUNCH_RANKS_MAX, .meta = "N",
 	 .flags = OPT_F_UNSET_NULL, .help = "ranks in all; by default one for each host"},
@@ -97,14 +100,17 @@ static const struct opt distributed_table[] = {
 
 static const struct opt launcher_table[] = {
 	{"--mpi-bin", NULL, OPT_CHOICE, FIELD(mpi_bin), .choices = launcher_names, .def = "mpirun", .meta = "NAME",
+	 .flags = OPT_F_SITE,
 	 .help = "launcher; MPI_RUN_BIN or MPI_EXEC_BIN in the environment name another program for it"},
 	{"--mpi-btl", NULL, OPT_CHOICE, FIELD(mpi_btl), .choices = btl_names, .def = "auto", .meta = "NAME",
+	 .flags = OPT_F_SITE,
 	 .help = "transport of Open MPI on a single host"},
-	{"--oversubscribe", NULL, OPT_FLAG, FIELD(oversubscribe),
+	{"--oversubscribe", NULL, OPT_FLAG, FIELD(oversubscribe), .flags = OPT_F_SITE,
 	 .help = "more ranks than processors are fine (Open MPI)"},
-	{"--allow-run-as-root", NULL, OPT_FLAG, FIELD(allow_run_as_root),
+	{"--allow-run-as-root", NULL, OPT_FLAG, FIELD(allow_run_as_root), .flags = OPT_F_SITE,
 	 .help = "let the launcher run as root (Open MPI)"},
 	{"--mpi-params", NULL, OPT_ARGS, FIELD(mpi_params), .meta = "WORD",
+	 .flags = OPT_F_SITE,
 	 .help = "words for the launcher, up to the next option of this program; one word in quotes is split as a shell would; may be repeated"},
 };
 

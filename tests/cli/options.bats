@@ -100,6 +100,26 @@ recorded() {
 	has "$ERR" "WARNING: $USER_FILE:1: colour: no option has this name (did you mean 'color'?)"
 }
 
+@test "a person's own file may say where: hosts, launcher, its parameters" {
+	cat >"$USER_FILE" <<-'END'
+		hosts: [here1, here2]
+		exec_type: mpi
+		mpi_bin: mpiexec
+		oversubscribe: true
+		allow_run_as_root: true
+		mpi_params: --tag-output
+		mpi_btl: tcp
+	END
+	MPI_EXEC_BIN=/nowhere/mpiexec expect 0 "${SHOW[@]}" --skip-validation
+	has "$OUT" "/nowhere/mpiexec -n 2 "
+	has "$OUT" " --tag-output "
+	recorded '.args_source | .hosts == "user" and .mpi_bin == "user" and .mpi_params == "user" and .exec_type == "user"'
+	rm -r "$R"
+	expect 0 "${SHOW[@]}" --exec-type local --skip-validation
+	lacks "$OUT" "mpiexec"
+	recorded '.args_source.exec_type == "typed"'
+}
+
 @test "variables: refused ones are errors, unknown ones warnings, those of other commands and empty ones nothing" {
 	MLPSTORAGE_ENABLE_RAG=1 expect 2 "${SHOW[@]}"
 	has "$ERR" "[E902] MLPSTORAGE_ENABLE_RAG: not in this version"
