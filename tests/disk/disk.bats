@@ -123,6 +123,18 @@ each_sync() {
 	done
 }
 
+@test "what was written repeats no block and does not compress" {
+	local tool="$BUILD_DIR/tests/entropy" blocks repeated bytes packed
+	run_on_disk "${SMALL[@]}" --duration 2
+	read -r _ blocks _ repeated _ bytes _ packed < <("$tool" cache/kvcache.d/*.npy)
+	echo "$blocks blocks, $repeated repeated, $bytes bytes, $packed after zstd -3"
+	[ "$blocks" -gt 100000 ] && [ "$repeated" -eq 0 ] && [ "$packed" -gt $((bytes / 100 * 99)) ]
+	# The tool finds what there is: the same file twice.
+	set -- cache/kvcache.d/*.npy
+	read -r _ blocks _ repeated _ < <("$tool" "$1" "$1")
+	[ "$blocks" -gt 0 ] && [ "$repeated" -eq $((blocks / 2)) ]
+}
+
 @test "a memory tier above the disk: what has to leave it is moved there" {
 	run_on_disk "${SOME[@]}" --max-requests 100 --cpu-mem-gb 0.125 --verify full
 	result '.measured.cpu | .write_bytes > 0 and .read_bytes > 0 and .read_ops > 0'
