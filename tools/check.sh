@@ -1,5 +1,5 @@
 #!/bin/sh
-# Every test: style, units, golden runs, command line and disk; the same again under ASan+UBSan and (but for the command line)
+# Every test: style, units, golden runs, command line and disk, several ranks with each MPI; most of it again under ASan+UBSan and (but for the command line)
 # TSan; a tenth of the fuzzing and of the soak, and a glance at the benchmarks. Ends with one line "N passed, N failed".
 set -u
 cd "$(dirname "$0")/.." || exit 1
@@ -61,9 +61,10 @@ export ASAN_OPTIONS=detect_leaks=1:abort_on_error=0
 export UBSAN_OPTIONS=print_stacktrace=1:halt_on_error=1
 export TSAN_OPTIONS=halt_on_error=1
 
-suite check -Dbuildtype=debugoptimized -- --suite style --suite unit --suite golden --suite cli --suite schema --suite disk
-suite asan -Dbuildtype=debugoptimized -Db_sanitize=address,undefined -Db_lundef=false -- --suite unit --suite golden --suite cli --suite disk -t 5
-suite tsan -Dbuildtype=debugoptimized -Db_sanitize=thread -Db_lundef=false -- --suite unit --suite golden --suite disk -t 5
+suite check -Dbuildtype=debugoptimized -Dmpi=openmpi -- --suite style --suite unit --suite golden --suite cli --suite schema --suite disk --suite mpi
+suite mpich -Dbuildtype=debugoptimized -Dmpi=mpich -- --suite mpi
+suite asan -Dmpi=disabled -Dbuildtype=debugoptimized -Db_sanitize=address,undefined -Db_lundef=false -- --suite unit --suite golden --suite cli --suite disk -t 5
+suite tsan -Dmpi=disabled -Dbuildtype=debugoptimized -Db_sanitize=thread -Db_lundef=false -- --suite unit --suite golden --suite disk -t 5
 
 echo "== fuzz"
 tools/fuzz.sh 60

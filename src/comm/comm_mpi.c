@@ -25,7 +25,7 @@ enum { HOST_MAX = 64, PIECE = 32768 /* numbers, 256 KiB */, PINGS = 8, NAMED_MAX
 enum { TAG_STOP = 1, TAG_ROLL, TAG_HERE, TAG_FAIL, TAG_PING, TAG_PONG, TAG_MAIL_0, TAG_GATHER_0 = 64, GATHER_TAGS = 1024 };
 
 #define ROLL_NS	    (3 * NS_PER_S) /* to answer the roll call */
-#define ROOT_NS	    (8 * NS_PER_S) /* how much longer than rank 0 the others wait for its verdict */
+#define ROOT_NS	    (5 * NS_PER_S) /* how much longer than rank 0 the others wait for its verdict */
 #define CLEAN_UP_NS (2 * NS_PER_S) /* for the others, before rank 0 ends the job */
 #define LEAVE_NS     (30 * NS_PER_S) /* from the first to the last rank's goodbye */
 #define SLEEP_MAX_NS NS_PER_MS
@@ -325,7 +325,7 @@ int comm_open(struct comm **ret, struct error *err)
 static void leave_broken(const struct comm *c, int exit_code)
 {
 	uint64_t begin = clock_mono_ns();
-	while (clock_mono_ns() - begin < (c->rank ? ROOT_NS : CLEAN_UP_NS))
+	while (clock_mono_ns() - begin < (c->rank ? 2 : 1) * CLEAN_UP_NS)
 		nap(begin);
 	MPI_Abort(MPI_COMM_WORLD, exit_code);
 	_exit(exit_code);

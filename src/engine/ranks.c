@@ -19,6 +19,7 @@
 
 #define PROGRESS_NS NS_PER_S
 #define SNAPSHOT_NS (5 * NS_PER_S)
+#define FIRST_SNAPSHOT_NS (2 * NS_PER_S) /* after the set-up */
 
 uint64_t ranks_deadline(const struct engine *e, uint64_t patience_ns)
 {
@@ -503,7 +504,7 @@ int ranks_open(struct engine *e)
 	ranks->ready_ns = clock_mono_ns();
 	if (!ranks_are_told(e))
 		return 0;
-	ranks->next_snapshot_ns = clock_mono_ns() + SNAPSHOT_NS;
+	ranks->next_snapshot_ns = clock_mono_ns() + FIRST_SNAPSHOT_NS;
 	ranks->live = metrics_new();
 	ranks->heard = calloc((size_t)comm_size(e->comm), sizeof(*ranks->heard));
 	return ranks->live && ranks->heard ? 0 : -ENOMEM;
