@@ -378,10 +378,7 @@ static void post_snapshot(struct engine *e, const struct runner_progress *p)
 		for (unsigned d = 0; d < DIRECTIONS; d++)
 			m->count[COUNT_TIER_BYTES(t, d)] = p->bytes[t][d];
 	m->count[COUNT_REQUESTS_COMPLETED] = p->completed;
-	struct error_log errors = {0};
-	pthread_mutex_lock(&e->errors.lock);
-	errors.total = e->errors.total;
-	pthread_mutex_unlock(&e->errors.lock);
+	struct error_log errors = {.total = error_log_total(&e->errors)};
 	uint64_t end = MIN(p->now_ns, p->window_end_ns);
 	struct run_result r = {
 		.cfg = e->cfg,

@@ -12,6 +12,8 @@
 enum how {
 	HOW_SUM,
 	HOW_MAX,
+	HOW_MIN,
+	HOW_MEAN,
 	HOW_ANY,	/* bool: true when one is; a verdict: that of the first rank that says yes */
 	HOW_ALL,	/* bool: true when all are; a verdict: that of the first rank that says no */
 	HOW_SAME,	/* text: "mixed" when two differ */
@@ -52,6 +54,7 @@ static const struct row rows[] = {
 	TIER(TIER_GPU), TIER(TIER_CPU), TIER(TIER_STORAGE),
 	ROW(TEXT, SAME, io.engine),
 	ROW(TEXT, SAME, io.mode),
+	ROW(TEXT, SAME, io.features),
 	ROW(TEXT, SAME, io.filesystem),
 	ROW(TEXT, SAME, io.device),
 	ROW(BOOL, ALL, io.has_registered_buffers),
@@ -60,6 +63,13 @@ static const struct row rows[] = {
 	ROW(U64, MAX, io.device_sampled_ns),
 	ROW(U64, DEVICE_SUM, io.device_read_bytes),
 	ROW(U64, DEVICE_SUM, io.device_written_bytes),
+	ROW(U32, SUM, users.count),
+	ROW(U32, MIN, users.context_min),
+	ROW(U32, MAX, users.context_max),
+	ROW(REAL, MEAN, users.context_mean), /* every rank has as many */
+	ROW(U32, SUM, users.by_qos[QOS_INTERACTIVE]),
+	ROW(U32, SUM, users.by_qos[QOS_RESPONSIVE]),
+	ROW(U32, SUM, users.by_qos[QOS_BATCH]),
 	ROW(TEXT, SAME, host.hostname),
 	ROW(TEXT, SAME, host.kernel),
 	ROW(TEXT, SAME, host.os),
@@ -68,6 +78,7 @@ static const struct row rows[] = {
 	ROW(U64, HOST_SUM, host.memory_bytes),
 	ROW(VERDICT, ANY, client_bound),
 	ROW(VERDICT, ALL, page_cache_bypassed),
+	ROW(VERDICT, ALL, steady_state),
 	ROW(VERDICT, ALL, steady_state),
 };
 
@@ -248,6 +259,7 @@ static void add_text(const struct add *a, char *sum, const char *one)
 		snprintf(sum, a->row->size, "mixed");
 }
 
+/* Does a sum get this rank's part? */
 static bool counts(const struct add *a)
 {
 	return a->row->how == HOW_HOST_SUM ? a->is_new_host : a->row->how == HOW_DEVICE_SUM ? a->is_new_device : true;
@@ -256,8 +268,14 @@ static bool counts(const struct add *a)
 #define POOL_NUMBER(type_, value)                                                                  \
 	do {                                                                                       \
 		type_ *sum_ = at, one_ = (value);                                                  \
-		if (counts(a))                                                                     \
-			*sum_ = a->row->how == HOW_MAX ? MAX(*sum_, one_) : *sum_ + one_;           \
+		if (a->is_first_rank)                                                              \
+			*sum_ = one_;                                                              \
+		else if (a->row->how == HOW_MAX)                                                   \
+			*sum_ = MAX(*sum_, one_);                                                  \
+		else if (a->row->how == HOW_MIN)                                                   \
+			*sum_ = MIN(*sum_, one_);                                                  \
+		else                                                                               \
+			*sum_ += counts(a) ? one_ : 0;                                             \
 	} while (0)
 
 static void add_member(const struct add *a, const json_t *one)
@@ -383,6 +401,9 @@ int result_pool_finish(struct result_pool *p, struct run_result *r, struct error
 {
 	if (p->taken < p->ranks)
 		return -EBADMSG;
+	for (size_t i = 0; i < ARRAY_LEN(rows); i++)
+		if (rows[i].how == HOW_MEAN)
+			*(double *)((char *)&p->sum + rows[i].offset) /= p->ranks;
 	for (size_t i = 0; i < ARRAY_LEN(rows); i++)
 		memcpy((char *)r + rows[i].offset, (const char *)&p->sum + rows[i].offset, rows[i].size);
 	snprintf(r->invalid_why, sizeof(r->invalid_why), "%.220s%s", str_text(&p->invalid_why),

@@ -55,6 +55,7 @@ static void fixture_open(struct fixture *f)
 		.page_cache_bypassed = {.is_known = true, .value = true, .why = "direct"},
 		.tier[TIER_STORAGE] = {.is_present = true, .kind = "file", .limit_bytes = 100, .used_bytes = 10, .entries = 1},
 		.io = {.engine = "uring", .mode = "direct", .has_device_counters = true, .device_read_bytes = 1000},
+		.users = {.count = 5, .context_min = 10, .context_max = 20, .context_mean = 12, .by_qos = {1, 2, 2}},
 		.host = {.hostname = "a", .logical_cpus = 4, .memory_bytes = 64},
 		.cpu_user_s = 0.5,
 		.setup_s = 1,
@@ -97,6 +98,7 @@ static void test_members(void **state)
 	f.r.is_interrupted = true;
 	f.r.cpu_user_s = 1.25;
 	f.r.setup_s = 7;
+	f.r.users = (struct run_users){.count = 5, .context_min = 7, .context_max = 30, .context_mean = 16, .by_qos = {5}};
 	assert_int_equal(report_to(p, &f, 3, "b", "b 8:1", 1000), 0);
 	assert_int_equal(result_pool_finish(p, &f.r, &errors, &notices), -EBADMSG); /* rank 2 is missing */
 	assert_int_equal(report_to(p, &f, 3, "b", "b 8:1", 1000), -EBADMSG);	      /* rank 3 came twice */
@@ -116,6 +118,11 @@ static void test_members(void **state)
 	assert_int_equal(r->io.device_read_bytes, 3000); /* once per device */
 	assert_int_equal(r->host.logical_cpus, 8);	  /* once per host */
 	assert_int_equal(r->host.memory_bytes, 128);
+	assert_int_equal(r->users.count, 20);
+	assert_int_equal(r->users.context_min, 7);
+	assert_int_equal(r->users.context_max, 30);
+	assert_true(r->users.context_mean > 13.99 && r->users.context_mean < 14.01);
+	assert_int_equal(r->users.by_qos[QOS_INTERACTIVE], 12);
 	assert_true(r->is_interrupted);
 	assert_true(r->cpu_user_s > 3.49 && r->cpu_user_s < 3.51);
 	assert_true(r->setup_s > 6.9 && r->setup_s < 7.1);
