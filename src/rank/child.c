@@ -23,11 +23,53 @@ static void become(const struct strlist *argv, int log_fd, int null_fd, int why_
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	sigprocmask(SIG_SETMASK, &none, NULL);
 	signal(SIGPIPE, SIG_DFL);
+	/* The launcher waits until all that belongs to a rank is closed. */
+	close_range(3, ~0U, CLOSE_RANGE_CLOEXEC);
 	if (getppid() == parent && dup2(null_fd, 0) >= 0 && dup2(log_fd, 1) >= 0 && dup2(log_fd, 2) >= 0)
 		execvp(argv->v[0], argv->v);
 	int why = errno;
 	(void)!write(why_fd, &why, sizeof(why));
 	_exit(127);
+}
+
+/* Outlives this process by a moment: should it die without a word, what the engine started is ended as well. */
+static void guard(pid_t group, int from_parent)
+{
+	char word;
+	sigset_t all;
+	sigfillset(&all);
+	sigprocmask(SIG_SETMASK, &all, NULL);
+	setpgid(0, 0);
+	dup2(from_parent, 0);
+	close_range(1, ~0U, 0);
+	if (read(0, &word, 1) != 1)
+		kill(-group, SIGKILL);
+	_exit(0);
+}
+
+static int start_guard(struct child *c, struct error *err)
+{
+	int ends[2];
+	if (pipe2(ends, O_CLOEXEC))
+		return error_set(err, -errno, ERR_RUN_DEPENDENCY, "cannot guard the engine: %s", strerror(errno));
+	c->guard_fd = ends[1];
+	c->guard_id = fork();
+	if (!c->guard_id) {
+		close(ends[1]);
+		guard(c->id, ends[0]);
+	}
+	int rc = c->guard_id < 0 ? -errno : 0;
+	close(ends[0]);
+	return rc ? error_set(err, rc, ERR_RUN_DEPENDENCY, "cannot guard the engine: %s", strerror(-rc)) : 0;
+}
+
+/* The engine has ended: its number may soon be another's. */
+static void dismiss_guard(struct child *c)
+{
+	(void)!write(c->guard_fd, "", 1);
+	close(c->guard_fd);
+	if (c->guard_id > 0)
+		waitpid(c->guard_id, NULL, 0);
 }
 
 int child_start(struct child *c, const struct strlist *argv, const char *log_path, struct error *err)
@@ -53,7 +95,7 @@ int child_start(struct child *c, const struct strlist *argv, const char *log_pat
 		return error_set(err, rc, ERR_RUN_DEPENDENCY, "cannot start '%s': %s", argv->v[0], strerror(-rc));
 	setpgid(id, id);
 	*c = (struct child){.id = id};
-	return 0;
+	return start_guard(c, err);
 }
 
 bool child_poll(struct child *c)
@@ -64,6 +106,7 @@ bool child_poll(struct child *c)
 		return false;
 	c->has_ended = true;
 	kill(-c->id, SIGKILL);
+	dismiss_guard(c);
 	return true;
 }
 

@@ -20,6 +20,8 @@
 /** An engine that runs. Zero-initialise. */
 struct child {
 	pid_t id;	   /* also of its process group */
+	pid_t guard_id;	   /* ends the group when this process dies */
+	int guard_fd;
 	bool has_ended;
 	int status;	   /* as waitpid() gave it */
 	uint64_t asked_ns; /* when it was first asked to stop; 0: not yet */
@@ -28,7 +30,7 @@ struct child {
 
 /**
  * child_start() - run @argv with its output going to @log_path
- * It has no standard input, a process group of its own, and is killed should this process die.
+ * It has no standard input, a process group of its own, and is killed with all its group should this process die.
  * Return: 0; -errno with @err: it cannot be started.
  */
 int child_start(struct child *c, const struct strlist *argv, const char *log_path, struct error *err);

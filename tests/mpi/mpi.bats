@@ -72,6 +72,14 @@ check_pooled() {
 	END
 }
 
+@test "every meeting of the ranks gives what it should" {
+	local n
+	for n in 1 2 5; do
+		expect 0 "${LAUNCH[@]}" -n "$n" "$BUILD_DIR/tests/meetings"
+		[ "$(grep -c " $n ranks" "$OUT")" -eq 6 ]
+	done
+}
+
 @test "4 ranks on the virtual clock: the pooled result is the sum of the ranks', bucket by bucket" {
 	expect 0 "${LAUNCH[@]}" -n 4 "$KVM" "${VIRTUAL[@]}" --quiet
 	check_pooled 4

@@ -107,12 +107,13 @@ is_tidy() {
 	! pgrep -f -- "$T/engine"
 }
 
-@test "a starter that is killed takes its engine with it" {
-	SLEEP=60 start "${LAUNCH[@]}" -n 2 "$KVR" "$T/engine" --frames --cache-dir "$W/cache"
+@test "a starter that is killed takes its engine with it, and what that started" {
+	export SLEEP="60.$RANDOM$RANDOM"
+	start "${LAUNCH[@]}" -n 2 "$KVR" "$T/engine" --frames --cache-dir "$W/cache"
 	until_true test -e "$W/cache/rank_0/data" -a -e "$W/cache/rank_1/data"
 	kill -KILL "$(rank_id 1)"
 	fails_within 20
-	gone() { ! pgrep -f -- "$T/engine"; }
+	gone() { ! pgrep -f -- "$T/engine" && ! pgrep -f -- "sleep $SLEEP"; }
 	until_true gone
 }
 
