@@ -1,6 +1,7 @@
 #!/bin/sh
 # A long run with evictions at every tier, watched from outside: memory and open files stay flat. Then SIGINTs at random moments:
-# each leaves exit code 8 and a whole, partial result. "soak.sh BUILD_DIR SECONDS SIGNALS"
+# each leaves exit code 8 and a whole, partial result. Last, where there is an MPI, ranks far beyond the cores: 64, or 16 in a
+# short soak. "soak.sh BUILD_DIR SECONDS SIGNALS"
 set -eu
 kv_cache=$1/src/engine/kv-cache
 seconds=$2
@@ -64,3 +65,25 @@ while [ "$n" -lt "$signals" ]; do
 	fi
 done
 echo "$signals SIGINTs at random moments: exit code 8 and a whole result each time"
+
+kv_cache_mpi=$1/src/engine/kv-cache-mpi
+[ -x "$kv_cache_mpi" ] || exit 0
+ranks=64
+[ "$signals" -ge 50 ] || ranks=16
+launch="mpiexec.hydra"
+if ldd "$kv_cache_mpi" | grep -q libmpi\\.so; then
+	launch="mpirun.openmpi --oversubscribe --bind-to none"
+	[ "$(id -u)" -ne 0 ] || launch="$launch --allow-run-as-root"
+fi
+# shellcheck disable=SC2086 # a list of words
+$launch -n "$ranks" "$kv_cache_mpi" --model tiny-1b --num-users 8 --workers 1 --gpu-mem-gb 0 --cpu-mem-gb 0 --storage-backend null \
+	--storage-capacity-gb 1 --generation-mode none --seed 42 --duration 5 --output "$dir/ranks.json" --quiet 2>"$dir/err" || {
+	cat "$dir/err"
+	echo "soak: $ranks ranks failed"
+	exit 1
+}
+jq -e --argjson n "$ranks" '(.ranks | length) == $n and .valid and (.ranks | map(.window_s >= 4.9) | all)' "$dir/ranks.json" >/dev/null || {
+	echo "soak: $ranks ranks: not valid, or one is missing"
+	exit 1
+}
+jq -r '"\(.ranks | length) ranks: \(.requests_completed) requests in \(.window_s) s, windows opened within \(.window_skew_s) s"' "$dir/ranks.json"

@@ -35,8 +35,9 @@ ranks_running() {
 	done
 }
 
+# The first of them: a starter has a guard, which is its copy.
 rank_id() {
-	ranks_running | awk -v rank="$1" '$2 == rank { print $1 }'
+	ranks_running | sort -n | awk -v rank="$1" '$2 == rank { print $1; exit }'
 }
 
 are_running() {
