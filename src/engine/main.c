@@ -146,7 +146,7 @@ static int run(struct config *cfg, const struct opt_group *options, struct probl
 	/* Buffers that the kernel may still write into go with the process and not before. */
 	if (e.is_stuck)
 		_exit(code);
-	return rank ? EXIT_OK : code; /* rank 0 has the outcome of all */
+	return code;
 }
 
 static int measure(int argc, char **argv)

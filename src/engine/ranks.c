@@ -224,6 +224,14 @@ int ranks_agree(struct engine *e, const struct problems *problems, uint64_t pati
 	return rc ? ranks_fail(e, rc, &err) : code;
 }
 
+int ranks_share_code(struct engine *e, int code)
+{
+	struct error err = {0};
+	int32_t shared = code;
+	int rc = comm_bcast(e->comm, &shared, sizeof(shared), ranks_deadline(e, 0), &err);
+	return rc ? ranks_fail(e, rc, &err) : shared;
+}
+
 /* ---- what must be the same, or shared out ---- */
 
 int ranks_share_seed(struct engine *e, struct error *err)

@@ -61,6 +61,12 @@ void ranks_pooled_release(struct ranks_pooled *p);
  */
 int ranks_pool(struct engine *e, const struct watch *watch, struct run_result *r, struct ranks_pooled *keep);
 
+/**
+ * ranks_share_code() - meeting: rank 0's exit code is everybody's
+ * Launchers differ in whose code they return, and Hydra may miss that of the last to end.
+ */
+int ranks_share_code(struct engine *e, int code);
+
 /* ranks_host.c */
 
 /** ranks_tell_hosts() - meeting: with --frames one rank of each host tells the controller what the machine is. */

@@ -314,8 +314,8 @@ int report_run(struct engine *e, const struct watch *watch)
 		if (!code && !comm_rank(e->comm))
 			judge_samples(&r);
 	}
-	if (!code && !comm_rank(e->comm))
-		code = conclude(e, &r);
+	if (!code)
+		code = ranks_share_code(e, comm_rank(e->comm) ? EXIT_OK : conclude(e, &r));
 	ranks_pooled_release(&pooled);
 	metrics_free(m);
 	return code ? code : e->interval_rc ? EXIT_ENVIRONMENT : EXIT_OK;

@@ -379,8 +379,9 @@ int main(int argc, char **argv)
 		clean_up(&job);
 		return err_exit_code(err.code);
 	}
-	int rank = comm_rank(job.comm), code = run(&job);
+	int code = run(&job);
+	fflush(stdout);
 	clean_up(&job);
 	comm_close(job.comm, code);
-	return rank ? EXIT_OK : code; /* rank 0 has the outcome of all */
+	return code;
 }
