@@ -4,6 +4,7 @@
 # short soak. "soak.sh BUILD_DIR SECONDS SIGNALS"
 set -eu
 kv_cache=$1/src/engine/kv-cache
+kv_cache_mpi=$1/src/engine/kv-cache-mpi
 seconds=$2
 signals=$3
 dir=$(mktemp -d "${TMPDIR:-/tmp}/mlpstorage-soak-XXXXXX")
@@ -66,7 +67,6 @@ while [ "$n" -lt "$signals" ]; do
 done
 echo "$signals SIGINTs at random moments: exit code 8 and a whole result each time"
 
-kv_cache_mpi=$1/src/engine/kv-cache-mpi
 [ -x "$kv_cache_mpi" ] || exit 0
 ranks=64
 [ "$signals" -ge 50 ] || ranks=16
