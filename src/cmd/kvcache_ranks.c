@@ -10,7 +10,10 @@
 #include "base/log.h"
 #include "record/aggregate.h"
 
-enum { NAMED_MAX = 16 };
+enum {
+	NAMED_MAX = 16,
+	LAST_WAIT_S = 15, /* for the end of a launcher whose ranks have said everything */
+};
 
 #define SHOW_NS (10 * NS_PER_S)
 
@@ -167,10 +170,19 @@ void kvcache_ranks_take(void *arg, enum frame_kind kind, uint32_t rank, const ch
 		log_warning("a message of rank %" PRIu32 ", of which there is none", rank);
 }
 
+static bool all_came(const struct kvcache_ranks *k)
+{
+	bool is_complete = k->pooled;
+	for (uint32_t i = 0; is_complete && i < k->count; i++)
+		is_complete = k->ranks[i].has_result;
+	return is_complete;
+}
+
 bool kvcache_ranks_are_overdue(void *arg)
 {
 	const struct kvcache_ranks *k = arg;
-	return k->is_heard && (double)(clock_mono_ns() - k->heard_ns) > k->limit_s * (double)NS_PER_S;
+	double silent_s = (double)(clock_mono_ns() - k->heard_ns) / (double)NS_PER_S;
+	return k->is_heard && (silent_s > k->limit_s || (silent_s > LAST_WAIT_S && all_came(k)));
 }
 
 /* ---- the end ---- */
@@ -191,9 +203,17 @@ bool kvcache_ranks_missing(const struct kvcache_ranks *k, struct str *ret)
 
 void kvcache_ranks_name(const struct kvcache_ranks *k, int64_t rank, int64_t pid, const char *host, struct str *ret)
 {
-	for (uint32_t i = 0; rank < 0 && i < k->count; i++)
-		if (k->ranks[i].host && k->ranks[i].pid == pid && !strcasecmp(k->ranks[i].host, host))
+	/* The launcher may call the host by another name than the host itself: then a process number that only one rank has. */
+	int64_t same = -1;
+	for (uint32_t i = 0; rank < 0 && i < k->count; i++) {
+		if (!k->ranks[i].host || k->ranks[i].pid != pid)
+			continue;
+		if (!strcasecmp(k->ranks[i].host, host))
 			rank = i;
+		same = same == -1 ? (int64_t)i : -2;
+	}
+	if (rank < 0 && same >= 0)
+		rank = same;
 	if (rank >= 0 && rank < k->count && k->ranks[rank].host)
 		host = k->ranks[rank].host; /* its own name, not what the launcher calls it */
 	if (rank >= 0)

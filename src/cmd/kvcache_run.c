@@ -278,6 +278,9 @@ static int judge_job(const struct kvcache_run *run)
 	bool is_complete = is_pooled && !kvcache_ranks_missing(&run->ranks, &missing);
 	int code = kvcache_ranks_report(&run->ranks);
 	if (end->is_overdue) {
+		if (is_complete)
+			return fail(run, ERR_RUN_TIMEOUT, "all results came, but the launcher did not end and was stopped: a host may "
+							  "be cut off");
 		snprintf(why, sizeof(why), "nothing was heard of the ranks for %.0f s, and they were stopped", run->ranks.limit_s);
 		return fail_ranks(run, ERR_RUN_TIMEOUT, why);
 	}

@@ -30,8 +30,11 @@ setup() {
 	done
 	for i in 1 2 3; do wait_for_sshd "h$i"; done
 	[ "$MPI" = openmpi ] && LAUNCHER=mpirun.openmpi || LAUNCHER=mpiexec.hydra
+	# Entries small enough that some stay on each disk, and no shared memory between "hosts" of one kernel.
+	printf 'user_templates:\n' >"$T/small.yaml"
+	printf '  %s:\n    context_range: [64, 512]\n' chatbot coding document >>"$T/small.yaml"
 	JOB=(kvcache run --results-dir "$R" --model tiny-1b --num-users 2 --generation-mode fast --gpu-mem-gb 0 --cpu-mem-gb 0
-		--storage-capacity-gb 0.8 --cache-dir "$T/disk" --allow-run-as-root --hosts h1 h2 h3 --seed 5)
+		--config "$T/small.yaml" --storage-capacity-gb 0.5 --cache-dir "$T/disk" --allow-run-as-root --hosts h1 h2 h3 --seed 5)
 }
 
 teardown() {
@@ -108,7 +111,7 @@ wait_for_sshd() {
 }
 
 on_controller() {
-	inside ctl controller env PATH="$T/bin:$PATH" MPI_RUN_BIN="${LAUNCHER:-}" "$@"
+	inside ctl controller env PATH="$T/bin:$PATH" UCX_TLS=tcp,self MPI_RUN_BIN="${LAUNCHER:-}" "$@"
 }
 
 # Processes of the engine on a host.
