@@ -12,7 +12,8 @@
 
 enum {
 	NAMED_MAX = 16,
-	LAST_WAIT_S = 15, /* for the end of a launcher whose ranks have said everything */
+	SETUP_LIMIT_S = 1800, /* until the first word: memory is touched, ranks are started one after another */
+	LAST_WAIT_S = 15,     /* for the end of a launcher whose ranks have said everything */
 };
 
 #define SHOW_NS (10 * NS_PER_S)
@@ -24,18 +25,20 @@ struct kvcache_rank {
 	struct str snapshot; /* its last one, small */
 };
 
-int kvcache_ranks_open(struct kvcache_ranks *k, uint32_t count, double limit_s, const char *file,
+int kvcache_ranks_open(struct kvcache_ranks *k, uint32_t count, double limit_s, double length_s, const char *file,
 		       struct record *r, struct kvcache_cluster *cluster)
 {
 	*k = (struct kvcache_ranks){
 		.count = count,
 		.limit_s = limit_s,
+		.length_s = length_s,
 		.file = file,
 		.record = r,
 		.cluster = cluster,
 		.ranks = calloc(count, sizeof(*k->ranks)),
 		.aggregate = record_aggregate_new(count, file),
 	};
+	k->heard_ns = clock_mono_ns();
 	return k->ranks && k->aggregate ? 0 : -ENOMEM;
 }
 
@@ -170,8 +173,11 @@ void kvcache_ranks_take(void *arg, enum frame_kind kind, uint32_t rank, const ch
 		log_warning("a message of rank %" PRIu32 ", of which there is none", rank);
 }
 
+/* Problems are told when the job is over: nothing comes behind them either. */
 static bool all_came(const struct kvcache_ranks *k)
 {
+	if (k->problems)
+		return true;
 	bool is_complete = k->pooled;
 	for (uint32_t i = 0; is_complete && i < k->count; i++)
 		is_complete = k->ranks[i].has_result;
@@ -182,7 +188,8 @@ bool kvcache_ranks_are_overdue(void *arg)
 {
 	const struct kvcache_ranks *k = arg;
 	double silent_s = (double)(clock_mono_ns() - k->heard_ns) / (double)NS_PER_S;
-	return k->is_heard && (silent_s > k->limit_s || (silent_s > LAST_WAIT_S && all_came(k)));
+	double limit_s = k->is_heard ? k->limit_s : k->limit_s + SETUP_LIMIT_S + k->length_s;
+	return silent_s > (all_came(k) ? LAST_WAIT_S : limit_s);
 }
 
 /* ---- the end ---- */

@@ -21,6 +21,7 @@ struct kvcache_ranks {
 	json_t *pooled;   /* the engine's result of all, NULL until it came */
 	json_t *problems; /* [{rank, host, message, hint, code}] */
 	double limit_s;   /* how long all may be silent */
+	double length_s;  /* of the run: engines that tell no progress are silent as long */
 	uint64_t heard_ns, shown_ns;
 	bool is_heard; /* progress was told, so that silence means something */
 	struct error write_error;
@@ -28,11 +29,11 @@ struct kvcache_ranks {
 
 /**
  * kvcache_ranks_open() - expect @count ranks
- * @limit_s: silence after which is_overdue() is true
+ * @limit_s: silence after which is_overdue() is true, once progress was told; @length_s: how long the run was asked to be
  * @file:    borrowed
  * Return: 0 or -ENOMEM.
  */
-int kvcache_ranks_open(struct kvcache_ranks *k, uint32_t count, double limit_s, const char *file,
+int kvcache_ranks_open(struct kvcache_ranks *k, uint32_t count, double limit_s, double length_s, const char *file,
 		       struct record *r, struct kvcache_cluster *cluster);
 void kvcache_ranks_release(struct kvcache_ranks *k);
 

@@ -277,7 +277,7 @@ static int judge_job(const struct kvcache_run *run)
 	bool is_pooled = run->ranks.pooled || !run->engine.is_ours; /* others have nothing to pool */
 	bool is_complete = is_pooled && !kvcache_ranks_missing(&run->ranks, &missing);
 	int code = kvcache_ranks_report(&run->ranks);
-	if (end->is_overdue) {
+	if (end->is_overdue && !code) {
 		if (is_complete)
 			return fail(run, ERR_RUN_TIMEOUT, "all results came, but the launcher did not end and was stopped: a host may "
 							  "be cut off");
@@ -390,6 +390,7 @@ static double silence_limit_s(const struct kvcache_run *run)
 static int open_ranks(struct kvcache_run *run)
 {
 	return kvcache_ranks_open(&run->ranks, (uint32_t)run->inv->job.layout.ranks, silence_limit_s(run),
+				  (double)run->inv->config.opt.duration_s + (double)run->inv->config.opt.warmup_s,
 				  strrchr(run->result_path, '/') + 1, run->record, &run->cluster);
 }
 
