@@ -241,9 +241,10 @@ check_pooled() {
 }
 
 @test "--version and --help are said once" {
-	expect 0 "${LAUNCH[@]}" -n 3 "$KVM" --version
+	# Hydra may end with SIGPIPE when its processes end before it has set them up, so its exit code says nothing here.
+	"${LAUNCH[@]}" -n 3 "$KVM" --version >"$OUT" </dev/null || [ "$MPI" = mpich ]
 	[ "$(cat "$OUT")" = "kv-cache 0.1.0" ]
-	expect 0 "${LAUNCH[@]}" -n 3 "$KVM" --help
+	"${LAUNCH[@]}" -n 3 "$KVM" --help >"$OUT" </dev/null || [ "$MPI" = mpich ]
 	[ "$(grep -c "^usage:" "$OUT")" -eq 1 ]
 }
 
