@@ -29,7 +29,8 @@
 	X(FRAME_RESULT, "result")	/* JSON: a rank's final result */                       \
 	X(FRAME_AGGREGATE, "aggregate")	/* JSON: the pooled result */                           \
 	X(FRAME_PROBLEMS, "problems")	/* JSON: list of {rank, host, message, hint, code} */   \
-	X(FRAME_SERIES, "series")	/* NDJSON lines */
+	X(FRAME_SERIES, "series")	/* NDJSON lines: samples of a host */                  \
+	X(FRAME_INTERVAL, "interval")	/* NDJSON lines: intervals of a rank */
 
 enum frame_kind {
 #define X(constant, name) constant,

@@ -2,8 +2,11 @@
 /* Frames of ranks become files and messages. */
 #include "cmd/kvcache_ranks.h"
 
+#include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/clock.h"
 #include "base/file.h"
@@ -19,7 +22,7 @@ enum {
 #define SHOW_NS (10 * NS_PER_S)
 
 struct kvcache_rank {
-	bool has_result;
+	bool has_result, has_intervals;
 	char *host;	     /* NULL: it did not come so far */
 	int64_t pid;
 	struct str snapshot; /* its last one, small */
@@ -68,6 +71,28 @@ static void write_rank(struct kvcache_ranks *k, uint32_t rank, const char *text,
 	if (rc && !k->write_error.code)
 		error_set(&k->write_error, rc, ERR_FS_PERMISSION, "cannot write the result of rank %" PRIu32 " to %s: %s",
 			  rank, path ? path : "its file", strerror(-rc));
+}
+
+static char *interval_path(const struct kvcache_ranks *k, uint32_t rank)
+{
+	return record_path(k->record, "rank_%" PRIu32 "/%.*s_interval.ndjson", rank, (int)strcspn(k->file, "."), k->file);
+}
+
+/* Appended as it comes, so that a run that breaks off leaves what it told. */
+static void take_interval(struct kvcache_ranks *k, uint32_t rank, const char *data, size_t len)
+{
+	CLEANUP_FREE char *dir = record_path(k->record, "rank_%" PRIu32, rank);
+	CLEANUP_FREE char *path = interval_path(k, rank);
+	int rc = !dir || !path ? -ENOMEM : dir_make(dir);
+	int fd = rc ? -1 : open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0666);
+	if (!rc)
+		rc = fd < 0 ? -errno : file_write_all(fd, data, len);
+	if (fd >= 0 && close(fd) && !rc)
+		rc = -errno;
+	k->ranks[rank].has_intervals = true;
+	if (rc && !k->write_error.code)
+		error_set(&k->write_error, rc, ERR_FS_PERMISSION, "cannot write the intervals of rank %" PRIu32 " to %s: %s",
+			  rank, path ? path : "their file", strerror(-rc));
 }
 
 static void keep(struct kvcache_ranks *k, uint32_t rank, const char *text, size_t len)
@@ -164,6 +189,7 @@ void kvcache_ranks_take(void *arg, enum frame_kind kind, uint32_t rank, const ch
 		[FRAME_PROGRESS] = take_progress, [FRAME_SNAPSHOT] = take_snapshot,
 		[FRAME_RESULT] = take_result,	  [FRAME_AGGREGATE] = take_aggregate,
 		[FRAME_PROBLEMS] = take_problems, [FRAME_SERIES] = take_series,
+		[FRAME_INTERVAL] = take_interval,
 	};
 	struct kvcache_ranks *k = arg;
 	k->heard_ns = clock_mono_ns();
@@ -193,6 +219,17 @@ bool kvcache_ranks_are_overdue(void *arg)
 }
 
 /* ---- the end ---- */
+
+json_t *kvcache_ranks_intervals(const struct kvcache_ranks *k)
+{
+	json_t *paths = json_array();
+	for (uint32_t i = 0; i < k->count; i++) {
+		CLEANUP_FREE char *path = k->ranks[i].has_intervals ? interval_path(k, i) : NULL;
+		if (path)
+			json_array_append_new(paths, json_string(path));
+	}
+	return paths;
+}
 
 bool kvcache_ranks_missing(const struct kvcache_ranks *k, struct str *ret)
 {

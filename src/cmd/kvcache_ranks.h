@@ -50,6 +50,9 @@ bool kvcache_ranks_are_overdue(void *arg);
  */
 int kvcache_ranks_finish(struct kvcache_ranks *k, const char *path, json_t **ret_aggregate);
 
+/** kvcache_ranks_intervals() - JSON list (new reference) of the files into which ranks' intervals went. */
+json_t *kvcache_ranks_intervals(const struct kvcache_ranks *k);
+
 /** kvcache_ranks_missing() - "rank 1 on h2, rank 3" of all without a complete result; false: there are none. */
 bool kvcache_ranks_missing(const struct kvcache_ranks *k, struct str *ret);
 

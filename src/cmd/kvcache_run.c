@@ -387,6 +387,25 @@ static double silence_limit_s(const struct kvcache_run *run)
 	return 2 * (double)run->inv->config.opt.rank_timeout_s + margin_s + turn_s * (double)run->inv->job.layout.ranks;
 }
 
+/* Where --interval of one process writes unless it is told: beside its result. */
+static json_t *own_intervals(const struct kvcache_run *run)
+{
+	const char *given = run->inv->config.opt.interval_file;
+	CLEANUP_STR struct str path = {0};
+	if (given)
+		str_add(&path, given);
+	else
+		str_addf(&path, "%.*s_interval.ndjson", (int)(strlen(run->result_path) - strlen(".json")), run->result_path);
+	return access(str_text(&path), F_OK) ? json_array() : json_pack("[o]", record_string(path.s));
+}
+
+static void record_intervals(struct kvcache_run *run)
+{
+	if (run->inv->config.opt.interval_s > 0)
+		record_set(run->record, "interval_files",
+			   run->inv->job.is_distributed ? kvcache_ranks_intervals(&run->ranks) : own_intervals(run));
+}
+
 static int open_ranks(struct kvcache_run *run)
 {
 	return kvcache_ranks_open(&run->ranks, (uint32_t)run->inv->job.layout.ranks, silence_limit_s(run),
@@ -431,6 +450,7 @@ static int run_engine(struct kvcache_run *run)
 		      run->ended.end_signal ? json_integer(run->ended.end_signal) : json_null());
 	cmd_stage(4, RUN_STAGES, "Processing results");
 	int written = is_job ? kvcache_ranks_finish(&run->ranks, run->result_path, &run->aggregate) : EXIT_OK;
+	record_intervals(run);
 	int code = take_outcome(run, is_job ? judge_job(run) : judge_end(run));
 	int copied = copy_result(run);
 	return code ? code : written ? written : copied;

@@ -90,7 +90,7 @@ int comm_clock_offset(struct comm *c, int64_t *ret_ns, uint64_t deadline_ns, str
 
 /* ---- mail: while each rank works; nothing waits, and nobody need listen ---- */
 
-enum comm_mail { COMM_MAIL_PROGRESS, COMM_MAIL_SNAPSHOT, COMM_MAIL_SERIES, COMM_MAILS };
+enum comm_mail { COMM_MAIL_PROGRESS, COMM_MAIL_SNAPSHOT, COMM_MAIL_SERIES, COMM_MAIL_INTERVAL, COMM_MAILS };
 
 /** comm_post() - send @data to rank 0. Return: 0; -EAGAIN: the last of this kind is still on its way, this one is not sent; -ENOMEM. */
 int comm_post(struct comm *c, enum comm_mail kind, const void *data, size_t len);

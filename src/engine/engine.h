@@ -8,7 +8,7 @@
  * main.c     command line           storage.c  the cache directory: checks, lock, direct I/O
  * ranks.c    agreement, progress    ranks_pool.c  one result of many ranks    ranks_host.c  facts and samples of each host
  * setup.c    everything a run needs watch.c    progress, signals, samples at the window's two ends
- * report.c   verdicts and result    intervals.c  the file of --interval
+ * report.c   verdicts and result    intervals.c  the file of --interval, ranks_intervals.c  or the controller's
  * judge.c    was the rate steady
  * trace_info.c  kv-cache trace-info
  */
@@ -84,6 +84,7 @@ struct ranks {
 	struct ranks_heard {
 		struct runner_progress p;
 		bool is_heard;
+		uint64_t interval_bytes; /* of its lines, passed on */
 	} *heard; /* rank 0: [size] */
 	int heard_count;
 	struct strlist notices; /* rank 0: about the ranks together */
@@ -101,6 +102,8 @@ struct engine {
 	char output[4096];
 	char interval_path[4200]; /* of --interval; "": none */
 	int interval_fd;	  /* -1: none */
+	struct str interval_text; /* lines that go to the controller and were not sent so far */
+	uint64_t interval_sent;	  /* bytes of lines sent before them */
 	uint64_t interval_errors; /* told so far */
 	int interval_rc;	  /* first failure */
 	struct strlist notices;
@@ -150,8 +153,12 @@ bool watch_fill(struct engine *e, struct watch *ret);
 /** watch_run() - from runner_start() to the drained end: progress, first signal stops, second exits at once. */
 void watch_run(struct engine *e, struct watch *ret);
 
+/*
+ * --interval writes a file; but with --frames, unless a file was named, e->interval_text: the caller takes it and clears it.
+ */
 /** intervals_check() - where --interval writes, once e->output is known, and whether it can. */
 void intervals_check(struct engine *e, struct problems *problems);
+/** intervals_create() - open the file, if there is one. Return: 0 or -errno with @err. */
 int intervals_create(struct engine *e, struct error *err);
 /** intervals_write() - write the intervals that are over. A failure is told once; the run goes on, and its exit code says it. */
 void intervals_write(struct engine *e);

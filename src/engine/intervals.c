@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
  * --interval: the run's intervals, as they end, into a file of one JSON object a line. Each line is written in one piece, so a run
- * that is killed leaves whole lines; one that is interrupted also leaves its last, shorter interval.
+ * that is killed leaves whole lines; one that is interrupted also leaves its last, shorter interval. With a controller
+ * (--frames) the lines go there instead, by ranks_intervals.c.
  */
 #include "engine/engine.h"
 
@@ -15,7 +16,12 @@
 #include "base/log.h"
 #include "result/result.h"
 
-/* Ranks write where they run: nothing of this goes through rank 0, which could not keep up with many. */
+static bool is_for_controller(const struct engine *e)
+{
+	return e->cfg->opt.frames && !e->cfg->opt.interval_file;
+}
+
+/* Ranks write where they run. */
 static void rank_path(struct engine *e, struct problems *problems)
 {
 	if (e->cfg->opt.interval_file)
@@ -36,6 +42,8 @@ void intervals_check(struct engine *e, struct problems *problems)
 		return;
 	if (stem > 5 && !strcmp(e->output + stem - 5, ".json"))
 		stem -= 5;
+	if (is_for_controller(e))
+		return;
 	if (comm_is_job(e->comm) || o->frames)
 		rank_path(e, problems);
 	else if (o->interval_file)
@@ -50,6 +58,8 @@ void intervals_check(struct engine *e, struct problems *problems)
 
 int intervals_create(struct engine *e, struct error *err)
 {
+	if (is_for_controller(e))
+		return 0;
 	e->interval_fd = open(e->interval_path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
 	if (e->interval_fd >= 0)
 		return 0;
@@ -60,6 +70,7 @@ int intervals_create(struct engine *e, struct error *err)
 static int intervals_line(struct engine *e, const struct runner_interval *interval)
 {
 	CLEANUP_STR struct str line = {0};
+	bool is_text = is_for_controller(e);
 	struct run_interval out = {
 		.number = interval->number,
 		.begin_ns = interval->begin_ns,
@@ -74,8 +85,8 @@ static int intervals_line(struct engine *e, const struct runner_interval *interv
 	};
 
 	e->interval_errors = interval->load.errors;
-	int rc = result_interval(&out, &line);
-	return rc ? rc : file_write_all(e->interval_fd, line.s, line.len);
+	int rc = result_interval(&out, is_text ? &e->interval_text : &line);
+	return rc || is_text ? rc : file_write_all(e->interval_fd, line.s, line.len);
 }
 
 void intervals_write(struct engine *e)
@@ -83,7 +94,7 @@ void intervals_write(struct engine *e)
 	struct runner_interval interval;
 	int rc;
 
-	if (e->interval_fd < 0)
+	if (e->cfg->opt.interval_s <= 0)
 		return;
 	while ((rc = runner_next_interval(e->runner, &interval)) > 0) {
 		/* Intervals are taken in any case: the totals are made of them. */
@@ -91,7 +102,7 @@ void intervals_write(struct engine *e)
 		if (!failed)
 			continue;
 		e->interval_rc = failed;
-		log_error("cannot write '%s': %s", e->interval_path, strerror(-failed));
+		log_error("cannot write %s: %s", e->interval_path[0] ? e->interval_path : "an interval", strerror(-failed));
 	}
 	if (rc && !e->interval_rc) {
 		e->interval_rc = rc;

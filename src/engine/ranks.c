@@ -464,6 +464,7 @@ static void hear(struct engine *e)
 		ranks_emit(e, FRAME_SNAPSHOT, rank, text.s, text.len);
 	while (comm_fetch(e->comm, COMM_MAIL_SERIES, &rank, &text))
 		ranks_emit(e, FRAME_SERIES, rank, text.s, text.len);
+	ranks_hear_intervals(e);
 }
 
 static bool is_due(uint64_t *next_ns, uint64_t every_ns)
@@ -486,6 +487,7 @@ bool ranks_tick(struct engine *e, enum ranks_phase phase, const struct runner_pr
 	if (phase == RANKS_RUN && e->cfg->opt.frames && is_due(&ranks->next_snapshot_ns, SNAPSHOT_NS))
 		post_snapshot(e, p);
 	ranks_sample_host(e);
+	ranks_post_intervals(e);
 	if (!comm_rank(e->comm))
 		hear(e);
 	if (is_second && !comm_rank(e->comm))

@@ -74,6 +74,14 @@ int ranks_tell_hosts(struct engine *e, struct error *err);
 /** ranks_sample_host() - while work goes on: a sample of this host's counters to rank 0, where one is due. */
 void ranks_sample_host(struct engine *e);
 
+/* ranks_intervals.c: with --frames, unless --interval-file was given */
+
+/** ranks_post_intervals() - while work goes on: e->interval_text to rank 0. ranks_hear_intervals() - rank 0: pass on what came. */
+void ranks_post_intervals(struct engine *e);
+void ranks_hear_intervals(struct engine *e);
+/** ranks_last_intervals() - meeting, after the run: those that are left. */
+int ranks_last_intervals(struct engine *e, struct error *err);
+
 /** ranks_fail() - a meeting failed: rank 0 says why. Return: exit code. */
 int ranks_fail(struct engine *e, int rc, const struct error *err);
 /** ranks_deadline() - now, --rank-timeout and @patience_ns. */

@@ -129,6 +129,8 @@ int ranks_pool(struct engine *e, const struct watch *watch, struct run_result *r
 	if (!rc)
 		rc = pass_on(e, r, &err);
 	if (!rc)
+		rc = ranks_last_intervals(e, &err);
+	if (!rc)
 		rc = ranks_tell_hosts(e, &err);
 	if (!rc)
 		rc = gather_reports(e, watch, r, keep->pool, &err);

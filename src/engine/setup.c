@@ -348,4 +348,5 @@ void engine_release(struct engine *e, bool is_finished)
 		storage_close(&e->storage, e->cfg->opt.cleanup || !is_finished);
 	strlist_release(&e->notices);
 	ranks_release(&e->ranks);
+	str_release(&e->interval_text);
 }

@@ -29,7 +29,8 @@ teardown() {
 		share/bash-completion/completions/mlpstorage share/bash-completion/completions/kv-cache \
 		share/mlpstorage/schemas/result.schema.json share/mlpstorage/schemas/metadata.schema.json \
 		share/mlpstorage/workload-v3.yaml share/mlpstorage/workload-v1.yaml \
-		share/doc/mlpstorage/README.md share/doc/mlpstorage/LICENSE share/doc/mlpstorage/MEASURING.md; do
+		share/doc/mlpstorage/README.md share/doc/mlpstorage/LICENSE \
+		share/doc/mlpstorage/MEASURING.md share/doc/mlpstorage/DISTRIBUTED.md; do
 		[ -s "$P/$file" ] || {
 			echo "$file is missing"
 			find "$D" -type f

@@ -577,3 +577,24 @@ while :; do sleep 0.05; done'
 	expect 0 "$MLPSTORAGE" kvcache datasize -rd "$R" -nu 100000 --skip-validation
 	lacks "$ERR" "does not fit there"
 }
+
+@test "--interval: the series lies in the run directory, adds up, and is named" {
+	local run series
+	expect 0 "$MLPSTORAGE" kvcache run --results-dir "$R" --model tiny-1b --num-users 5 --duration 2 --generation-mode none \
+		--gpu-mem-gb 0 --cpu-mem-gb 0 --storage-capacity-gb 1 --storage-backend null --interval 0.5
+	run="$(dirname "$(metadata)")"
+	series="$(echo "$run"/kvcache_results_*_interval.ndjson)"
+	jq -e --arg s "$series" '.interval_files == [$s]' "$(metadata)"
+	jq -e --arg s "$series" '.run.interval_file == $s' "$run"/kvcache_results_*.json
+	[ "$(jq -cs --slurpfile r "$(echo "$run"/kvcache_results_*.json)" -f "$BATS_TEST_DIRNAME/../intervals.jq" "$series")" = "[]" ]
+	[ "$(jq -s length "$series")" -eq 4 ]
+
+	rm -r "$R"
+	expect 0 "$MLPSTORAGE" kvcache run --results-dir "$R" --model tiny-1b --num-users 5 --duration 1 --generation-mode none \
+		--gpu-mem-gb 0 --cpu-mem-gb 0 --storage-backend null --interval 0.5 --interval-file "$T/own.ndjson"
+	jq -e --arg s "$T/own.ndjson" '.interval_files == [$s]' "$(metadata)"
+	[ "$(jq -s length "$T/own.ndjson")" -eq 2 ]
+	expect 0 "$MLPSTORAGE" kvcache run --results-dir "$T/none" --model tiny-1b --num-users 5 --duration 1 --generation-mode none \
+		--gpu-mem-gb 0 --cpu-mem-gb 0 --storage-backend null
+	jq -e 'has("interval_files") | not' "$(find "$T/none" -name '*_metadata.json')"
+}

@@ -64,6 +64,16 @@ ends_with() {
 	}
 }
 
+# What a rank told over time adds up to its result. $1: its directory.
+intervals_of() {
+	local wrong
+	wrong="$(jq -cs --slurpfile r "$(find "$1" -name 'kvcache_results_*.json')" -f "${BATS_TEST_DIRNAME}/../intervals.jq" "$1"/*_interval.ndjson)"
+	[ "$wrong" = "[]" ] || {
+		echo "intervals and result of $1 differ: $wrong"
+		return 1
+	}
+}
+
 @test "four ranks: a file of each, one of all, the metadata of a distributed run" {
 	expect 0 "$MLPSTORAGE" "${JOB[@]}" --duration 2 --seed 100
 	[ "$(find "$R" -path '*/rank_*' -name 'kvcache_results_*.json' | wc -l)" -eq 4 ]
@@ -161,4 +171,27 @@ ends_with() {
 	[ "$(find "$R" -path '*/rank_*' -name 'kvcache_results_*.json' | wc -l)" -eq 2 ]
 	jq -e '.kvcache_metrics.rank_count == 2 and .kvcache_metrics.total_requests == 80 and .num_processes == 2' "$(metadata)"
 	has "$T/engine.args" "--seed"
+}
+
+@test "--interval: each rank's lines come home, whole, also when the run is stopped" {
+	local run r
+	expect 0 "$MLPSTORAGE" "${JOB[@]}" --num-processes 2 --duration 2 --interval 0.3
+	run="$(dirname "$(aggregate)")"
+	jq -e '[.interval_files[] | capture("(?<r>rank_.)/kvcache_results_.*_interval.ndjson$").r] == ["rank_0", "rank_1"]' "$(metadata)"
+	for r in "$run"/rank_?; do
+		intervals_of "$r"
+		jq -se '[.[].interval] == [range(length)] and length == 7' "$r"/*_interval.ndjson
+	done
+	rm -r "$R"
+	start_job --num-processes 2 --interval 0.01
+	kill -INT "$P"
+	ends_with 8
+	for r in "$R"/kv_cache/tiny-1b/run/*/rank_?; do intervals_of "$r"; done
+}
+
+@test "--interval-file: each rank writes a file of its own where it runs" {
+	expect 0 "$MLPSTORAGE" "${JOB[@]}" --num-processes 2 --duration 1 --interval 0.5 --interval-file "$T/own.ndjson"
+	[ "$(jq -s length "$T/own.ndjson.rank_0")" -eq 2 ]
+	[ "$(jq -s length "$T/own.ndjson.rank_1")" -eq 2 ]
+	jq -e '.interval_files == []' "$(metadata)"
 }

@@ -169,13 +169,14 @@ run_null() {
 
 @test "schema of the metadata and the results: two ranks" {
 	[ -x "$BUILD_DIR/src/engine/kv-cache-mpi" ] && command -v mpirun >/dev/null || skip "built without MPI"
-	expect 0 run_null --hosts localhost --num-processes 2 --oversubscribe --allow-run-as-root
+	expect 0 run_null --hosts localhost --num-processes 2 --oversubscribe --allow-run-as-root --interval 0.5
 	local run
 	run="$(dirname "$(metadata)")"
 	jq -e '.num_processes == 2 and .kvcache_metrics.rank_count == 2' "$(metadata)"
 	check metadata "$(metadata)"
 	check cluster "$run/kv_cache_cluster_info.json"
 	check result "$run"/kvcache_results_*.json "$run"/rank_*/kvcache_results_*.json
+	check interval "$run"/rank_*/*_interval.ndjson
 	jq -e '(.ranks | length) == 2 and .window_s > 0 and .aggregate.rank_count == 2' "$run"/kvcache_results_*.json
 	check_well result "$run"/kvcache_results_*.json
 	check ledger "$R/.mlps/runs.jsonl"
