@@ -38,7 +38,7 @@ suite() {
 		count "$name: build" 1
 		return
 	fi
-	meson test -C "$dir" --no-rebuild --print-errorlogs "$@" >"build/$name-tests.log" 2>&1
+	meson test -C "$dir" --no-rebuild --print-errorlogs --num-processes 4 "$@" >"build/$name-tests.log" 2>&1
 	report=$dir/meson-logs/testlog.junit.xml
 	sed -n 's/^ *\([0-9]*\/[0-9]* .*\)/\1/p; /^Summary of Failures/,$p' "build/$name-tests.log" | grep -v '^$' | tail -n 80
 	if ! numbers=$(tools/count-junit "$report"); then
