@@ -42,7 +42,8 @@ int comm_open(struct comm **ret, struct error *err);
 /**
  * comm_close() - leave
  * After an error of another call of this header, rank 0 gives the others a moment to clean up and then ends the job with
- * @exit_code; this may not return. NULL is fine.
+ * @exit_code; this may not return. Where the library does not let go of its connections within ten seconds after the last rank's
+ * goodbye, the process ends with @exit_code, its streams flushed. NULL is fine.
  */
 void comm_close(struct comm *c, int exit_code);
 

@@ -12,6 +12,7 @@
  */
 #include <assert.h>
 #include <mpi.h>
+#include <pthread.h>
 #include <sched.h>
 #include <signal.h>
 #include <string.h>
@@ -22,6 +23,7 @@
 #include "comm/comm.h"
 
 enum { HOST_MAX = 64, PIECE = 32768 /* numbers, 256 KiB */, PINGS = 8, NAMED_MAX = 8 };
+enum { FINALIZE_S = 10 /* for the library to close its connections */ };
 enum { TAG_STOP = 1, TAG_ROLL, TAG_HERE, TAG_FAIL, TAG_PING, TAG_PONG, TAG_MAIL_0, TAG_GATHER_0 = 64, GATHER_TAGS = 1024 };
 
 #define ROLL_NS	    (3 * NS_PER_S) /* to answer the roll call */
@@ -295,6 +297,29 @@ static void comm_free(struct comm *c)
 	free(c);
 }
 
+static void *end_late(void *exit_code)
+{
+	sleep(FINALIZE_S);
+	_exit((int)(intptr_t)exit_code);
+}
+
+/*
+ * Nobody has anything to say any more, but MPI_Finalize() has no deadline: it can wait for ever for a connection that is not
+ * properly closed. Then a thread ends the process, as it would have ended.
+ */
+static void finalize(int exit_code)
+{
+	pthread_t thread;
+	sigset_t all, before;
+	fflush(NULL); /* what _exit() would lose */
+	sigfillset(&all);
+	pthread_sigmask(SIG_BLOCK, &all, &before);
+	if (!pthread_create(&thread, NULL, end_late, (void *)(intptr_t)exit_code))
+		pthread_detach(thread);
+	pthread_sigmask(SIG_SETMASK, &before, NULL);
+	MPI_Finalize();
+}
+
 int comm_open(struct comm **ret, struct error *err)
 {
 	struct comm *c = calloc(1, sizeof(*c));
@@ -313,7 +338,7 @@ int comm_open(struct comm **ret, struct error *err)
 	if (!rc && (rc = exchange_hosts(c)))
 		error_set(err, rc, ERR_RUN_DEPENDENCY, "cannot exchange the names of the hosts: %s", strerror(-rc));
 	if (rc) {
-		MPI_Finalize();
+		finalize(err_exit_code(err ? err->code : ERR_RUN_DEPENDENCY));
 		comm_free(c);
 		return rc;
 	}
@@ -343,7 +368,7 @@ void comm_close(struct comm *c, int exit_code)
 		(void)comm_barrier(c, deadline_ns, NULL);
 	if (c->is_broken)
 		leave_broken(c, exit_code);
-	MPI_Finalize();
+	finalize(exit_code);
 	comm_free(c);
 }
 

@@ -80,6 +80,12 @@ check_pooled() {
 	done
 }
 
+@test "a library that does not let its process go is left behind: the exit code is the rank's own" {
+	start "${LAUNCH[@]}" -n 2 "$BUILD_DIR/tests/meetings" 8
+	finish 8
+	no_orphans
+}
+
 @test "4 ranks on the virtual clock: the pooled result is the sum of the ranks', bucket by bucket" {
 	expect 0 "${LAUNCH[@]}" -n 4 "$KVM" "${VIRTUAL[@]}" --quiet
 	check_pooled 4
