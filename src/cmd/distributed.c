@@ -5,6 +5,7 @@
  * Only a typed list of hosts with --exec-type mpi brings a launcher. Everything else is one process here.
  */
 #include <string.h>
+#include <unistd.h>
 
 #include "base/log.h"
 #include "cmd/validate.h"
@@ -82,6 +83,27 @@ static void tell_unused(const struct cmd_invocation *inv)
 			    inv->job.hosts.count ? "" : " (no --hosts)");
 }
 
+static bool is_one(const char *variable)
+{
+	const char *value = getenv(variable);
+	return value && !strcmp(value, "1");
+}
+
+/* Open MPI's launcher would say no, at length, when the run directory is there. */
+static void check_root(struct cmd_validation *v)
+{
+	const struct cmd_invocation *inv = v->inv;
+	static const char option[] = "--allow-run-as-root";
+	const struct cmd_distributed *d = &inv->distributed;
+	struct error err = {0};
+	if (geteuid() || inv->job.mpi != LAUNCH_MPI_OPEN || d->allow_run_as_root || strlist_has(&d->mpi_params, option) ||
+	    (is_one("OMPI_ALLOW_RUN_AS_ROOT") && is_one("OMPI_ALLOW_RUN_AS_ROOT_CONFIRM")))
+		return;
+	error_set(&err, 0, ERR_FS_PERMISSION, "%s of Open MPI refuses to run as root", inv->job.launcher);
+	error_hint(&err, "run as another user, or add %s", option);
+	cmd_validation_error(v, &err);
+}
+
 static void find_launcher(struct cmd_validation *v, struct cmd_invocation *inv)
 {
 	struct error err = {0};
@@ -89,10 +111,13 @@ static void find_launcher(struct cmd_validation *v, struct cmd_invocation *inv)
 	struct cmd_job *job = &inv->job;
 	job->launcher = other && *other ? other : launchers[inv->distributed.mpi_bin].name;
 	job->mpi = LAUNCH_MPI_OPEN; /* also the form to show when none is installed */
-	if (launch_mpi_ask(job->launcher, &job->mpi, &err))
+	if (launch_mpi_ask(job->launcher, &job->mpi, &err)) {
 		cmd_validation_error(v, &err);
-	else
-		log_line(LOG_VERBOSE, "%s is the launcher of %s", job->launcher, launch_mpi_name(job->mpi));
+		return;
+	}
+	log_line(LOG_VERBOSE, "%s is the launcher of %s", job->launcher, launch_mpi_name(job->mpi));
+	if (!inv->universal.skip_validation)
+		check_root(v);
 }
 
 static int find_rank_engine(struct cmd_validation *v, struct cmd_invocation *inv, const struct launch_program *engine)

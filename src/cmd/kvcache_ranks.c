@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -18,8 +19,6 @@ enum {
 	SETUP_LIMIT_S = 1800, /* until the first word: memory is touched, ranks are started one after another */
 	LAST_WAIT_S = 15,     /* for the end of a launcher whose ranks have said everything */
 };
-
-#define SHOW_NS (10 * NS_PER_S)
 
 struct kvcache_rank {
 	bool has_result, has_intervals;
@@ -124,27 +123,28 @@ static void take_ready(struct kvcache_ranks *k, uint32_t rank, const char *data,
 	json_decref(ready);
 }
 
+static const char *text_at(const json_t *object, const char *key)
+{
+	const char *text = json_string_value(json_object_get(object, key));
+	return text ? text : "";
+}
+
 static double number_at(const json_t *object, const char *key)
 {
 	return json_number_value(json_object_get(object, key));
 }
 
-/* A line now and then; the numbers of all ranks together. */
+/* The phase when it changes. The numbers are in the engine's own line of progress. */
 static void take_progress(struct kvcache_ranks *k, uint32_t rank, const char *data, size_t len)
 {
 	(void)rank;
-	uint64_t now = clock_mono_ns();
 	k->is_heard = true;
-	if (now - k->shown_ns < SHOW_NS)
-		return;
 	json_t *p = json_loadb(data, len, 0, NULL);
-	const json_t *storage = json_object_get(p, "storage");
-	if (p)
-		log_info("%s: %.0f s of %.0f s, %.0f requests completed, storage %.1f GB read, %.1f GB written, %.0f ranks",
-			 json_string_value(json_object_get(p, "phase")), number_at(p, "elapsed_s"), number_at(p, "window_s"),
-			 number_at(p, "requests_completed"), number_at(storage, "read_bytes") / 1e9,
-			 number_at(storage, "write_bytes") / 1e9, number_at(p, "ranks_heard"));
-	k->shown_ns = now;
+	const char *phase = text_at(p, "phase");
+	if (strncmp(phase, k->phase, sizeof(k->phase) - 1)) {
+		snprintf(k->phase, sizeof(k->phase), "%s", phase);
+		log_status("%" PRIu32 " ranks: %s", k->count, phase);
+	}
 	json_decref(p);
 }
 
@@ -306,12 +306,6 @@ int kvcache_ranks_finish(struct kvcache_ranks *k, const char *path, json_t **ret
 	if (code == EXIT_OK && k->write_error.code)
 		code = cmd_report(&k->write_error);
 	return code;
-}
-
-static const char *text_at(const json_t *object, const char *key)
-{
-	const char *text = json_string_value(json_object_get(object, key));
-	return text ? text : "";
 }
 
 static bool is_alike(const json_t *a, const json_t *b)

@@ -22,7 +22,8 @@ struct kvcache_ranks {
 	json_t *problems; /* [{rank, host, message, hint, code}] */
 	double limit_s;   /* how long all may be silent */
 	double length_s;  /* of the run: engines that tell no progress are silent as long */
-	uint64_t heard_ns, shown_ns;
+	uint64_t heard_ns;
+	char phase[16]; /* the last that was told: "measure" */
 	bool is_heard; /* progress was told, so that silence means something */
 	struct error write_error;
 };

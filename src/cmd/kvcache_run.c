@@ -57,7 +57,7 @@ static const char *const leading[] = {
 	"--cpu-mem-gb", "--generation-mode", "--performance-profile"};
 
 /* Options that this program decides; a given value has been seen to elsewhere. */
-static const char *const decided[] = {"--cache-dir", "--output", "--host-series-interval"};
+static const char *const decided[] = {"--cache-dir", "--output"};
 
 static bool is_among(const char *name, const char *const *names, size_t count)
 {
@@ -156,9 +156,12 @@ static int find_engine(struct kvcache_run *run, struct cmd_validation *v)
 
 static void record_engine(struct kvcache_run *run, json_t *exit_status, json_t *signal)
 {
+	const struct launch_program *rank_engine = &run->inv->job.engine; /* ours is another program on many ranks */
+	const struct launch_program *engine =
+		run->inv->job.is_distributed && rank_engine->is_ours ? rank_engine : &run->engine;
 	record_set(run->record, "kvcache_engine",
-		   json_pack("{so, ss, so, so}", "path", record_string(run->engine.path), "found",
-			     run->engine.origin, "exit_status", exit_status, "signal", signal));
+		   json_pack("{so, ss, so, so}", "path", record_string(engine->path), "found", engine->origin,
+			     "exit_status", exit_status, "signal", signal));
 }
 
 /* The run directory and everything that depends on its name. */

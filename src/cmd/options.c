@@ -260,6 +260,16 @@ static bool is_size_row(const struct opt *opt)
 	return false;
 }
 
+/* By these this program talks to the engine; nobody else types them. */
+static bool is_between_us(const struct opt *opt)
+{
+	static const char *const names[] = {"--frames", "--host-series-interval"};
+	for (size_t i = 0; i < ARRAY_LEN(names); i++)
+		if (!strcmp(opt->name, names[i]))
+			return true;
+	return false;
+}
+
 /* A row of ours takes the place of the engine's of the same name (--quiet). */
 static bool is_universal_row(const struct opt *opt)
 {
@@ -303,7 +313,7 @@ static int select_engine_rows(struct cmd_invocation *inv)
 	for (size_t i = 0; i < all->count; i++) {
 		if (all->opts[i].heading)
 			heading = all->opts[i].heading;
-		if (is_universal_row(&all->opts[i]) ||
+		if (is_universal_row(&all->opts[i]) || is_between_us(&all->opts[i]) ||
 		    (inv->command->groups & CMD_GROUP_SIZE && !is_size_row(&all->opts[i])))
 			continue;
 		rows[count] = adapt_row(&all->opts[i]);

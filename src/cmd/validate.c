@@ -129,9 +129,7 @@ void cmd_validation_local(struct cmd_validation *v)
 {
 	static void (*const checks[])(struct cmd_validation *) = {check_memory, check_space, check_separation};
 	check_output(v);
-	if (v->inv->job.is_distributed) /* each rank looks at its own host */
-		return;
-	if (v->inv->universal.skip_validation || v->inv->job.is_distributed)
+	if (v->inv->universal.skip_validation || v->inv->job.is_distributed) /* each rank looks at its own host */
 		return;
 	for (size_t i = 0; i < ARRAY_LEN(checks); i++)
 		checks[i](v);

@@ -53,6 +53,8 @@ bool comm_is_job(const struct comm *c);			/* a launcher started us, if only as o
 const char *comm_host(const struct comm *c, int rank); /* host name of any rank */
 unsigned comm_host_ranks(const struct comm *c);	/* ranks on this host, this one included */
 const char *comm_library(const struct comm *c);		/* "Open MPI v4.1.4"; "" without MPI */
+/** comm_library_name() - the same before comm_open() */
+void comm_library_name(char *ret, size_t size);
 
 /* ---- meetings: every rank takes part. Return: 0; -ETIMEDOUT, -ECONNABORTED, -EIO with @err ---- */
 

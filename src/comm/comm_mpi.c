@@ -233,7 +233,7 @@ static int await(struct comm *c, int code, MPI_Request *request, uint64_t deadli
 /* ---- joining and leaving ---- */
 
 /* Both MPIs say more than the name: Open MPI after a comma, MPICH on further lines. */
-static void library_name(struct comm *c)
+void comm_library_name(char *ret, size_t size)
 {
 	char text[MPI_MAX_LIBRARY_VERSION_STRING];
 	int len;
@@ -243,7 +243,7 @@ static void library_name(struct comm *c)
 	char *state, *word = strtok_r(text, " \t", &state);
 	for (; word; word = strtok_r(NULL, " \t", &state))
 		str_addf(&words, "%s%s", words.len ? " " : "", word);
-	snprintf(c->library, sizeof(c->library), "%s", str_text(&words));
+	snprintf(ret, size, "%s", str_text(&words));
 }
 
 static int check_launcher(struct comm *c, struct error *err)
@@ -331,7 +331,7 @@ int comm_open(struct comm **ret, struct error *err)
 	MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_RETURN);
 	MPI_Comm_rank(MPI_COMM_WORLD, &c->rank);
 	MPI_Comm_size(MPI_COMM_WORLD, &c->size);
-	library_name(c);
+	comm_library_name(c->library, sizeof(c->library));
 	int rc = check_launcher(c, err);
 	if (!rc && provided < MPI_THREAD_FUNNELED)
 		rc = error_set(err, -EINVAL, ERR_RUN_DEPENDENCY, "%s was built without support for threads", c->library);

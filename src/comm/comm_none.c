@@ -76,6 +76,12 @@ const char *comm_library(const struct comm *c)
 	return "";
 }
 
+void comm_library_name(char *ret, size_t size)
+{
+	if (size)
+		*ret = '\0';
+}
+
 int comm_gather(struct comm *c, const void *data, size_t len, comm_take_fn take, void *arg, uint64_t deadline_ns,
 		struct error *err)
 {

@@ -211,6 +211,8 @@ static void refuse_text(const struct opt *opt, const char *text, int rc, struct 
 		str_addf(out, "%s is out of range, ", text);
 	else if (opt->type == OPT_CHOICE)
 		str_addf(out, "\"%s\" is not known, ", text);
+	else if (opt->type == OPT_ARGS)
+		str_addf(out, "\"%s\" leaves a quote open, ", text);
 	else
 		str_addf(out, "\"%s\" is not %s, ", text, kind_text(opt));
 	expected_text(opt, out);

@@ -120,7 +120,7 @@ static const struct opt table[] = {
 	{"--raw-samples", NULL, OPT_FLAG, FIELD(raw_samples),
 	 .help = "write every single latency into the result file"},
 	{"--frames", NULL, OPT_FLAG, FIELD(frames),
-	 .help = "frames of results on standard output, for a controller, in place of the summary and files"},
+	 .help = "frames of results on standard output, for a controller, in place of files"},
 	{"--host-series-interval", NULL, OPT_REAL, FIELD(host_series_interval_s), RANGE(0, 86400), .def = "0",
 	 .meta = "SECONDS", .help = "with --frames: sample the counters of each host this often; 0: never"},
 	{"--rank-timeout", NULL, OPT_INT, FIELD(rank_timeout_s), RANGE(1, 86400), .def = "60", .meta = "SECONDS",

@@ -34,6 +34,14 @@ static bool is_spokesman(void)
 	return !launcher.rank;
 }
 
+static void version(void)
+{
+	char library[128];
+	comm_library_name(library, sizeof(library));
+	if (is_spokesman())
+		printf("kv-cache " ENGINE_VERSION "%s%s\n", *library ? ", " : "", library);
+}
+
 static int help(const struct opt_set *set)
 {
 	if (!is_spokesman())
@@ -186,7 +194,7 @@ int main(int argc, char **argv)
 	if (argc > 1 && !strcmp(argv[1], "trace-info"))
 		code = trace_info_main(argc - 2, argv + 2);
 	else if (argc > 1 && !strcmp(argv[1], "--version"))
-		printf("%s", is_spokesman() ? "kv-cache " ENGINE_VERSION "\n" : "");
+		version();
 	else
 		code = measure(argc, argv);
 	int rc = file_flush_stdout();

@@ -262,19 +262,30 @@ static void tell_faults(const struct engine *e)
 	}
 }
 
-/* For the controller, the pooled result is a frame; for a person, a text and a file. Return: 0 or -errno. */
-static int deliver(struct engine *e, const struct run_result *r)
+static int emit_result(struct engine *e, const struct run_result *r)
 {
-	if (e->cfg->opt.frames) {
-		CLEANUP_STR struct str text = {0};
-		int rc = result_dump(r, true, &text);
-		if (!rc)
-			ranks_emit(e, FRAME_AGGREGATE, 0, str_text(&text), text.len);
-		return rc;
-	}
+	CLEANUP_STR struct str text = {0};
+	int rc = result_dump(r, true, &text);
+	if (!rc)
+		ranks_emit(e, FRAME_AGGREGATE, 0, str_text(&text), text.len);
+	return rc;
+}
+
+static void print_summary(const struct engine *e, const struct run_result *r)
+{
 	int rc = e->cfg->opt.quiet ? 0 : result_text(r, stdout);
 	if (rc)
 		log_error("cannot print the summary: %s", strerror(-rc));
+}
+
+/* The summary is for a person; the result a file, or a frame for the controller, who shows the summary as it comes. Return: 0 or
+ * -errno. */
+static int deliver(struct engine *e, const struct run_result *r)
+{
+	int rc = e->cfg->opt.frames ? emit_result(e, r) : 0;
+	print_summary(e, r);
+	if (e->cfg->opt.frames)
+		return rc;
 	rc = result_write(r, e->output);
 	if (rc)
 		log_error("cannot write the result file '%s': %s", e->output, strerror(-rc));

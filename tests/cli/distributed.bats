@@ -7,6 +7,7 @@ load control.bash
 setup() {
 	control_setup
 	unset MPI_RUN_BIN MPI_EXEC_BIN
+	export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
 }
 
 teardown() {

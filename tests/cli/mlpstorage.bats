@@ -103,6 +103,17 @@ into_full() {
 	has "$ERR" "--duration: unknown option"
 }
 
+@test "options by which mlpstorage talks to the engine are not its own" {
+	local name
+	for name in --frames --host-series-interval=1; do
+		expect 2 "$MLPSTORAGE" kvcache run -rd "$R" "$name"
+		has "$ERR" "${name%%=*}: unknown option"
+		[ ! -e "$R" ]
+	done
+	expect 0 "$MLPSTORAGE" kvcache run --help
+	lacks "$OUT" "--frames"
+}
+
 # --- options
 
 @test "all violations are told at once, before anything is created" {

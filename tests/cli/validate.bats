@@ -76,6 +76,7 @@ program() {
 
 # A launcher that is there and answers as Open MPI's, and an engine for it.
 fake_cluster() {
+	export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
 	program mpirun <<-'END'
 		[ "$1" = --version ] && { echo "mpirun (Open MPI) 4.1.4"; exit 0; }
 		exit 7
@@ -103,6 +104,28 @@ fake_cluster() {
 	[ "$(wc -l <"$T/asked")" -eq 3 ]
 	[ "$(grep -c "BatchMode=yes.*ConnectTimeout=5.* -l me -- .* true" "$T/asked")" -eq 3 ]
 	[ ! -e "$R" ]
+}
+
+@test "root and Open MPI: refused before anything is made, unless it is allowed in one of its ways" {
+	[ "$(id -u)" -eq 0 ] || skip "not root"
+	fake_cluster
+	JOB+=(--hosts localhost)
+	unset OMPI_ALLOW_RUN_AS_ROOT OMPI_ALLOW_RUN_AS_ROOT_CONFIRM
+	expect 3 "${JOB[@]}"
+	has "$ERR" "[E402] mpirun of Open MPI refuses to run as root"
+	has "$ERR" "--allow-run-as-root"
+	[ ! -e "$R" ]
+	expect 0 "${JOB[@]}" --what-if
+	has "$ERR" "WARNING: [E402] mpirun of Open MPI refuses"
+	expect 0 "${JOB[@]}" --what-if --allow-run-as-root
+	lacks "$ERR" "E402"
+	expect 0 "${JOB[@]}" --what-if --mpi-params=--allow-run-as-root
+	lacks "$ERR" "E402"
+	OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 expect 0 "${JOB[@]}" --what-if
+	lacks "$ERR" "E402"
+	rm "$T/bin/mpirun"
+	expect 6 "${JOB[@]}"
+	lacks "$ERR" "E402"
 }
 
 @test "a host that does not answer takes no longer than its time limit" {

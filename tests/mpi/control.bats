@@ -48,10 +48,10 @@ start_job() {
 	P=$!
 	local i
 	for ((i = 0; i < 400; i++)); do
-		! grep -q 'measure: ' "$ERR" || break
+		! grep -q 'ranks: measure' "$ERR" || break
 		sleep 0.05
 	done
-	has "$ERR" "measure: "
+	has "$ERR" "ranks: measure"
 }
 
 ends_with() {
@@ -76,6 +76,10 @@ intervals_of() {
 
 @test "four ranks: a file of each, one of all, the metadata of a distributed run" {
 	expect 0 "$MLPSTORAGE" "${JOB[@]}" --duration 2 --seed 100
+	has "$OUT" "STORAGE TIER"
+	has "$OUT" "4 on 1 host"
+	lacks "$OUT" "MLPS1"
+	jq -e '.kvcache_engine.path | endswith("/kv-cache-mpi")' "$(metadata)"
 	[ "$(find "$R" -path '*/rank_*' -name 'kvcache_results_*.json' | wc -l)" -eq 4 ]
 	jq -e '.status == "complete" and .num_processes == 4 and .exec_type == "mpi" and .hosts == ["localhost"]
 	       and .kvcache_metrics.rank_count == 4 and .kvcache_metrics.partial_failure == false

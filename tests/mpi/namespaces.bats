@@ -152,7 +152,7 @@ aggregate() {
 	on_controller "$MLPSTORAGE" "${JOB[@]}" --duration 40 --rank-timeout 5 >"$OUT" 2>"$ERR" </dev/null 3>&- &
 	local job=$! i rc=0
 	for ((i = 0; i < 300; i++)); do
-		! grep -q 'measure: ' "$ERR" || break
+		! grep -q 'ranks: measure' "$ERR" || break
 		sleep 0.1
 	done
 	sleep 7 # the first snapshots have come

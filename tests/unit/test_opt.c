@@ -189,7 +189,7 @@ static void test_args_violations(void **state)
 	assert_problem(f, 0, "--args: value missing, expected words with closed quotes"
 			     " (\"-nu\" is read as an option; write --args=-nu if it is the value)");
 	assert_problem(f, 1, "--args: value is empty, expected words with closed quotes");
-	assert_problem(f, 2, "--args: \"a 'b\" is not words with closed quotes, expected words with closed quotes");
+	assert_problem(f, 2, "--args: \"a 'b\" leaves a quote open, expected words with closed quotes");
 	assert_problem(f, 3, "--args: value missing, expected words with closed quotes");
 	assert_int_equal(f->problems.count, 4);
 	assert_int_equal(f->v.args.count, 0);
