@@ -43,6 +43,7 @@ struct comm {
 	bool is_broken;	 /* a meeting failed: MPI_Finalize() would hang */
 	bool is_leaving; /* nobody will fetch mail any more */
 	bool is_stopped, is_stop_told;
+	uint64_t verdict_ns; /* MPI has failed here: rank 0 will have said by then what is wrong */
 	int gathers; /* so far: a fast rank may be several meetings ahead, so each has its tag */
 	char (*hosts)[HOST_MAX]; /* [size] */
 	char library[MPI_MAX_LIBRARY_VERSION_STRING];
@@ -94,15 +95,6 @@ static void tell_others(const struct comm *c, int tag, const void *data, int len
 }
 
 /* ---- trouble ---- */
-
-static int fail_mpi(struct comm *c, int code, const char *what, struct error *err)
-{
-	char text[MPI_MAX_ERROR_STRING] = "";
-	int len;
-	c->is_broken = true;
-	MPI_Error_string(code, text, &len);
-	return error_set(err, -EIO, ERR_RUN_FAILED, "MPI failed while %s: %s", what, text);
-}
 
 static void name_ranks(const struct comm *c, const bool *is_here, struct str *out)
 {
@@ -157,6 +149,24 @@ static int fail_late(struct comm *c, const bool *has_come, const char *what, str
 	if (err)
 		*err = verdict;
 	return -ETIMEDOUT;
+}
+
+/*
+ * MPI itself says that something is wrong, often of a third rank. Rank 0 finds out which; the others leave it the time to, or
+ * they would end the job before anybody knows why.
+ */
+static int fail_mpi(struct comm *c, int code, uint64_t deadline_ns, const char *what, struct error *err)
+{
+	char reason[MPI_MAX_ERROR_STRING] = "", text[1024];
+	int len;
+	c->is_broken = true;
+	MPI_Error_string(code, reason, &len);
+	reason[strcspn(reason, "\n")] = '\0';
+	snprintf(text, sizeof(text), "%s (MPI says: %.400s)", what, reason);
+	if (!c->rank)
+		return fail_late(c, NULL, text, err);
+	c->verdict_ns = deadline_ns + ROOT_NS;
+	return error_set(err, -EIO, ERR_RUN_FAILED, "MPI failed while %s", text);
 }
 
 /* Letters that nobody will fetch: their senders must not wait for ever. */
@@ -218,7 +228,7 @@ static int await(struct comm *c, int code, MPI_Request *request, uint64_t deadli
 		if (!code)
 			code = MPI_Test(request, &done, MPI_STATUS_IGNORE);
 		if (code)
-			return fail_mpi(c, code, what, err);
+			return fail_mpi(c, code, deadline_ns, what, err);
 		if (done)
 			return 0;
 		int rc = serve(c, err);
@@ -304,10 +314,10 @@ static void *end_late(void *exit_code)
 }
 
 /*
- * Nobody has anything to say any more, but MPI_Finalize() has no deadline: it can wait for ever for a connection that is not
- * properly closed. Then a thread ends the process, as it would have ended.
+ * Nobody has anything to say any more, but what follows has no deadline: MPI_Finalize() can wait for ever for a connection that
+ * is not properly closed, MPI_Abort() for a launcher that is cut off. Then a thread ends the process, as it would have ended.
  */
-static void finalize(int exit_code)
+static void end_soon(int exit_code)
 {
 	pthread_t thread;
 	sigset_t all, before;
@@ -317,6 +327,11 @@ static void finalize(int exit_code)
 	if (!pthread_create(&thread, NULL, end_late, (void *)(intptr_t)exit_code))
 		pthread_detach(thread);
 	pthread_sigmask(SIG_SETMASK, &before, NULL);
+}
+
+static void finalize(int exit_code)
+{
+	end_soon(exit_code);
 	MPI_Finalize();
 }
 
@@ -347,11 +362,16 @@ int comm_open(struct comm **ret, struct error *err)
 }
 
 /* Rank 0 lets the others clean up and ends what hangs; they wait for it to do so. */
-static void leave_broken(const struct comm *c, int exit_code)
+static void leave_broken(struct comm *c, int exit_code)
 {
-	uint64_t begin = clock_mono_ns();
-	while (clock_mono_ns() - begin < (c->rank ? 2 : 1) * CLEAN_UP_NS)
+	uint64_t begin = clock_mono_ns(), end = begin + (c->rank ? 2 : 1) * CLEAN_UP_NS;
+	c->is_leaving = false; /* still answers the roll call */
+	while (clock_mono_ns() < MAX(end, c->verdict_ns)) {
+		if (serve(c, NULL))
+			c->verdict_ns = 0;
 		nap(begin);
+	}
+	end_soon(exit_code);
 	MPI_Abort(MPI_COMM_WORLD, exit_code);
 	_exit(exit_code);
 }

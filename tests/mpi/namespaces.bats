@@ -149,7 +149,7 @@ aggregate() {
 }
 
 @test "a host that is cut off: named, and the run ends in time" {
-	on_controller "$MLPSTORAGE" "${JOB[@]}" --duration 40 --rank-timeout 5 >"$OUT" 2>"$ERR" </dev/null 3>&- &
+	on_controller "$MLPSTORAGE" "${JOB[@]}" --duration 15 --drain-timeout 2 --rank-timeout 5 >"$OUT" 2>"$ERR" </dev/null 3>&- &
 	local job=$! i rc=0
 	for ((i = 0; i < 300; i++)); do
 		! grep -q 'ranks: measure' "$ERR" || break
