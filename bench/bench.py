@@ -274,6 +274,16 @@ class Bench:
             raise Failed("sample_bench: no figure in\n" + out)
         self.table.add("watching the machine: % of one core", [float(share[1])], ("<=", 0.5), "%.3f")
 
+    def results(self):
+        """What the controller needs for the results of many ranks."""
+        ranks = 1000 if self.args.tiny else 10000
+        out = run([os.path.join(self.args.build, "bench/aggregate_bench"), str(ranks)])
+        figures = re.search(r": ([\d.]+) s, (\d+) MiB", out)
+        if not figures:
+            raise Failed("aggregate_bench: no figures in\n" + out)
+        self.table.add("results of %d ranks put together, s" % ranks, [float(figures[1])], ("<=", 10), "%.2f")
+        self.table.add("results of %d ranks: peak RSS, MiB" % ranks, [float(figures[2])], ("<=", 512), "%.0f")
+
     def start(self):
         """Milliseconds from fork to the first file of an entry."""
         place = os.path.join(self.scratch, "start")
@@ -337,7 +347,7 @@ def loop_device(stack, scratch, size):
 
 
 PARTS = {"disk": Bench.disk, "loop": Bench.loop, "ram": Bench.ram, "engine": Bench.engine_alone, "cache": Bench.cache_room,
-         "samples": Bench.sampling, "start": Bench.start, "memory": Bench.memory}
+         "samples": Bench.sampling, "results": Bench.results, "start": Bench.start, "memory": Bench.memory}
 
 
 def main():
