@@ -16,8 +16,7 @@
 
 enum {
 	NAMED_MAX = 16,
-	SETUP_LIMIT_S = 1800, /* until the first word: memory is touched, ranks are started one after another */
-	LAST_WAIT_S = 15,     /* for the end of a launcher whose ranks have said everything */
+	LAST_WAIT_S = 15, /* for the end of a launcher whose ranks have said everything */
 };
 
 struct kvcache_rank {
@@ -27,13 +26,12 @@ struct kvcache_rank {
 	struct str snapshot; /* its last one, small */
 };
 
-int kvcache_ranks_open(struct kvcache_ranks *k, uint32_t count, double limit_s, double length_s, const char *file,
+int kvcache_ranks_open(struct kvcache_ranks *k, uint32_t count, const struct kvcache_patience *patience, const char *file,
 		       struct record *r, struct kvcache_cluster *cluster)
 {
 	*k = (struct kvcache_ranks){
 		.count = count,
-		.limit_s = limit_s,
-		.length_s = length_s,
+		.patience = *patience,
 		.file = file,
 		.record = r,
 		.cluster = cluster,
@@ -193,6 +191,7 @@ void kvcache_ranks_take(void *arg, enum frame_kind kind, uint32_t rank, const ch
 	};
 	struct kvcache_ranks *k = arg;
 	k->heard_ns = clock_mono_ns();
+	k->has_answered = true;
 	if (rank < k->count)
 		takers[kind](k, rank, data, len);
 	else
@@ -210,12 +209,16 @@ static bool all_came(const struct kvcache_ranks *k)
 	return is_complete;
 }
 
+double kvcache_ranks_patience_s(const struct kvcache_ranks *k)
+{
+	return !k->has_answered ? k->patience.answer_s : k->is_heard ? k->patience.silence_s : k->patience.setup_s;
+}
+
 bool kvcache_ranks_are_overdue(void *arg)
 {
 	const struct kvcache_ranks *k = arg;
 	double silent_s = (double)(clock_mono_ns() - k->heard_ns) / (double)NS_PER_S;
-	double limit_s = k->is_heard ? k->limit_s : k->limit_s + SETUP_LIMIT_S + k->length_s;
-	return silent_s > (all_came(k) ? LAST_WAIT_S : limit_s);
+	return silent_s > (all_came(k) ? LAST_WAIT_S : kvcache_ranks_patience_s(k));
 }
 
 /* ---- the end ---- */

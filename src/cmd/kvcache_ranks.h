@@ -10,6 +10,13 @@
 #include "base/frame.h"
 #include "cmd/kvcache_cluster.h"
 
+/** How long nothing may be heard of any rank, in seconds. */
+struct kvcache_patience {
+	double answer_s;   /* until the first word: a host may never answer */
+	double setup_s;	   /* then until progress is told; engines that tell none are silent until their end */
+	double silence_s;  /* from then on */
+};
+
 /** Zero-initialise; kvcache_ranks_release() after. */
 struct kvcache_ranks {
 	uint32_t count;
@@ -20,9 +27,9 @@ struct kvcache_ranks {
 	struct record_aggregate *aggregate;
 	json_t *pooled;   /* the engine's result of all, NULL until it came */
 	json_t *problems; /* [{rank, host, message, hint, code}] */
-	double limit_s;   /* how long all may be silent */
-	double length_s;  /* of the run: engines that tell no progress are silent as long */
+	struct kvcache_patience patience;
 	uint64_t heard_ns;
+	bool has_answered; /* a first word came */
 	char phase[16]; /* the last that was told: "measure" */
 	bool is_heard; /* progress was told, so that silence means something */
 	struct error write_error;
@@ -30,11 +37,11 @@ struct kvcache_ranks {
 
 /**
  * kvcache_ranks_open() - expect @count ranks
- * @limit_s: silence after which is_overdue() is true, once progress was told; @length_s: how long the run was asked to be
- * @file:    borrowed
+ * @patience: silence after which is_overdue() is true; copied
+ * @file:     borrowed
  * Return: 0 or -ENOMEM.
  */
-int kvcache_ranks_open(struct kvcache_ranks *k, uint32_t count, double limit_s, double length_s, const char *file,
+int kvcache_ranks_open(struct kvcache_ranks *k, uint32_t count, const struct kvcache_patience *patience, const char *file,
 		       struct record *r, struct kvcache_cluster *cluster);
 void kvcache_ranks_release(struct kvcache_ranks *k);
 
@@ -42,6 +49,8 @@ void kvcache_ranks_release(struct kvcache_ranks *k);
 void kvcache_ranks_take(void *arg, enum frame_kind kind, uint32_t rank, const char *data, size_t len);
 /** kvcache_ranks_are_overdue() - has nothing been heard for too long? @arg: struct kvcache_ranks. */
 bool kvcache_ranks_are_overdue(void *arg);
+/** kvcache_ranks_patience_s() - how long that is now. */
+double kvcache_ranks_patience_s(const struct kvcache_ranks *k);
 
 /**
  * kvcache_ranks_finish() - write what is left: the last word of ranks that gave no result, and the file of all

@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <ftw.h>
 #include <inttypes.h>
+#include <math.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -284,7 +285,11 @@ static int judge_job(const struct kvcache_run *run)
 		if (is_complete)
 			return fail(run, ERR_RUN_TIMEOUT, "all results came, but the launcher did not end and was stopped: a host may "
 							  "be cut off");
-		snprintf(why, sizeof(why), "nothing was heard of the ranks for %.0f s, and they were stopped", run->ranks.limit_s);
+		snprintf(why, sizeof(why),
+			 run->ranks.has_answered ? "nothing was heard of the ranks for %.0f s, and they were stopped"
+						 : "no rank answered within %.0f s, and the launcher was stopped: a host may not be "
+						   "reached by ssh, or hang",
+			 kvcache_ranks_patience_s(&run->ranks));
 		return fail_ranks(run, ERR_RUN_TIMEOUT, why);
 	}
 	if (end->stop_signal)
@@ -383,11 +388,24 @@ static enum record_status status_of(int code)
 	return code == EXIT_INTERRUPTED ? RECORD_INTERRUPTED : RECORD_FAILED;
 }
 
-/* Longest silence of ranks that still may come back: rank 0 waits for the others as long, twice, and tells then. */
-static double silence_limit_s(const struct kvcache_run *run)
+/*
+ * Longest silence of ranks that still may come back. Before the first word the launcher reaches every host and all ranks of a host
+ * touch their memory; before the first progress storage may be filled; later rank 0 waits for the others as long as --rank-timeout
+ * says, twice, and tells then.
+ */
+static struct kvcache_patience patience_of(const struct kvcache_run *run)
 {
-	const double margin_s = 30, turn_s = 0.02;
-	return 2 * (double)run->inv->config.opt.rank_timeout_s + margin_s + turn_s * (double)run->inv->job.layout.ranks;
+	const double start_s = 10, starts = 5, touch_s_per_gib = 2, turn_s = 0.02, fill_s = 1800, margin_s = 30;
+	const struct config_options *o = &run->inv->config.opt;
+	const struct launch_layout *layout = &run->inv->job.layout;
+	double timeout_s = (double)o->rank_timeout_s, turns_s = turn_s * (double)layout->ranks;
+	double host_ranks = ceil((double)layout->ranks / (double)layout->distinct);
+	double silence_s = 2 * timeout_s + margin_s + turns_s;
+	return (struct kvcache_patience){
+		.answer_s = start_s + starts * timeout_s + turns_s + touch_s_per_gib * o->cpu_mem_gib * host_ranks,
+		.setup_s = silence_s + fill_s + (double)(o->duration_s + o->warmup_s),
+		.silence_s = silence_s,
+	};
 }
 
 /* Where --interval of one process writes unless it is told: beside its result. */
@@ -411,8 +429,8 @@ static void record_intervals(struct kvcache_run *run)
 
 static int open_ranks(struct kvcache_run *run)
 {
-	return kvcache_ranks_open(&run->ranks, (uint32_t)run->inv->job.layout.ranks, silence_limit_s(run),
-				  (double)run->inv->config.opt.duration_s + (double)run->inv->config.opt.warmup_s,
+	const struct kvcache_patience patience = patience_of(run);
+	return kvcache_ranks_open(&run->ranks, (uint32_t)run->inv->job.layout.ranks, &patience,
 				  strrchr(run->result_path, '/') + 1, run->record, &run->cluster);
 }
 

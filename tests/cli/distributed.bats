@@ -102,6 +102,18 @@ what_if() {
 	[ ! -e "$R" ]
 }
 
+@test "a launcher that reaches nobody is stopped in time, and the run says so" {
+	stand_in
+	mkdir -p "$T/bin"
+	printf '#!/bin/sh\n[ "$1" != --version ] || { echo "mpirun (Open MPI) 4.1.4"; exit; }\nexec sleep 600\n' >"$T/bin/silent"
+	chmod +x "$T/bin/silent"
+	MPI_RUN_BIN="$T/bin/silent" expect 6 "$MLPSTORAGE" kvcache run --results-dir "$R" --model tiny-1b --num-users 1 --duration 600 \
+		--kvcache-bin-path "$T/engine" --cpu-mem-gb 0 --hosts localhost --rank-timeout 1 --stop-timeout 1 --allow-run-as-root
+	has "$ERR" "no rank answered within 15 s"
+	has "$ERR" "no complete result from rank 0"
+	jq -e '.status == "failed"' "$(metadata)"
+}
+
 @test "the launcher of an unknown MPI is refused with its own words" {
 	fake_launcher mpirun "PALS 1.2.3"
 	export MPI_RUN_BIN="$T/bin/mpirun"

@@ -173,7 +173,7 @@ check_pooled() {
 	free="$(($(stat -f -c '%a * %S' "$W")))"
 	[ $((each * 4)) -lt "$free" ]
 	refused 3 "--storage-capacity-gb: " "for each of the 4 ranks that share it" -- \
-		"${LAUNCH[@]}" -n 4 "$KVM" "${DISK[@]}" --storage-capacity-gb $((free / 3 / 1024 / 1024 / 1024))
+		"${LAUNCH[@]}" -n 4 "$KVM" "${DISK[@]}" --duration 1 --storage-capacity-gb "$(awk -v n="$free" 'BEGIN { printf "%.2f", n / 3 / 2 ** 30 }')"
 }
 
 @test "a rank that is killed ends the run" {
