@@ -30,7 +30,7 @@ teardown() {
 		share/mlpstorage/schemas/result.schema.json share/mlpstorage/schemas/metadata.schema.json \
 		share/mlpstorage/workload-v3.yaml share/mlpstorage/workload-v1.yaml \
 		share/doc/mlpstorage/README.md share/doc/mlpstorage/LICENSE \
-		share/doc/mlpstorage/MEASURING.md share/doc/mlpstorage/DISTRIBUTED.md; do
+		$(cd "$BATS_TEST_DIRNAME/../../docs" && printf 'share/doc/mlpstorage/%s ' *.md); do
 		[ -s "$P/$file" ] || {
 			echo "$file is missing"
 			find "$D" -type f
