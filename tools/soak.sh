@@ -1,15 +1,21 @@
 #!/bin/sh
 # A long run with evictions at every tier, watched from outside: memory and open files stay flat. Then SIGINTs at random moments:
-# each leaves exit code 8 and a whole, partial result. Last, where there is an MPI, ranks far beyond the cores: 64, or 16 in a
-# short soak. "soak.sh BUILD_DIR SECONDS SIGNALS"
+# each leaves exit code 8 and a whole, partial result. Then a cache of 3 GiB that neither repeats nor compresses, and one entry of
+# 8 GiB; in less than 500 seconds, less of them. "soak.sh BUILD_DIR SECONDS SIGNALS"
 set -eu
 kv_cache=$1/src/engine/kv-cache
-kv_cache_mpi=$1/src/engine/kv-cache-mpi
 seconds=$2
 signals=$3
+source=$(dirname "$0")/..
 dir=$(mktemp -d "${TMPDIR:-/tmp}/mlpstorage-soak-XXXXXX")
 trap 'kill "$pid" 2>/dev/null || :; rm -rf "$dir"' EXIT
 pid=
+
+fail() {
+	cat "$dir/err"
+	echo "soak: $1"
+	exit 1
+}
 
 start() {
 	"$kv_cache" --model tiny-1b --num-users 50 --gpu-mem-gb 0 --cpu-mem-gb 0.5 --storage-capacity-gb 1 --generation-mode none \
@@ -23,67 +29,91 @@ sample() {
 	find "/proc/$pid/fd" -mindepth 1 2>/dev/null | wc -l
 }
 
-start 42 "$seconds"
-sleep 5
-sample >"$dir/first"
-while kill -0 "$pid" 2>/dev/null; do
-	sample >"$dir/now" 2>/dev/null || break
-	[ "$(wc -l <"$dir/now")" -eq 2 ] && cp "$dir/now" "$dir/last"
-	sleep 1
-done
-wait "$pid" || {
-	cat "$dir/err"
-	echo "soak: the run failed"
-	exit 1
-}
-# shellcheck disable=SC2046 # two numbers each
-set -- $(cat "$dir/first") $(cat "$dir/last")
-echo "memory: $1 KiB after 5 s, $3 KiB at the end; open files: $2, then $4"
-# The pools are touched as they are first used, so a little growth is theirs; files in use come and go with the operations.
-if [ "$3" -gt $(($1 + 65536)) ] || [ "$4" -gt $(($2 + 200)) ]; then
-	echo "soak: memory or open files grew"
-	exit 1
-fi
-jq -r '"evicted: \(.measured.evict.demoted_bytes) bytes demoted, \(.measured.evict.deleted_bytes) bytes deleted; errors: \(.errors.total)"' "$dir/result.json"
-jq -e '.valid and .measured.evict.demoted_bytes > 0 and .measured.evict.deleted_bytes > 0' "$dir/result.json" >/dev/null || {
-	echo "soak: not valid, or nothing was evicted"
-	exit 1
-}
-
-n=0
-while [ "$n" -lt "$signals" ]; do
-	n=$((n + 1))
-	rm -f "$dir/result.json"
-	start "$n" 60
-	sleep "$(awk -v n="$n" 'BEGIN { srand(n); printf "%.3f", 0.6 + 1.5 * rand() }')"
-	kill -INT "$pid"
-	code=0
-	wait "$pid" || code=$?
-	if [ "$code" -ne 8 ] || ! jq -e '.state == "interrupted" and .errors.total == 0' "$dir/result.json" >/dev/null; then
-		cat "$dir/err"
-		echo "soak: SIGINT number $n: exit code $code, or no whole result"
-		exit 1
+evictions() {
+	start 42 "$seconds"
+	sleep 5
+	sample >"$dir/first"
+	while kill -0 "$pid" 2>/dev/null; do
+		sample >"$dir/now" 2>/dev/null || break
+		[ "$(wc -l <"$dir/now")" -eq 2 ] && cp "$dir/now" "$dir/last"
+		sleep 1
+	done
+	wait "$pid" || fail "the run failed"
+	# shellcheck disable=SC2046 # two numbers each
+	set -- $(cat "$dir/first") $(cat "$dir/last")
+	echo "memory: $1 KiB after 5 s, $3 KiB at the end; open files: $2, then $4"
+	# The pools are touched as they are first used, so a little growth is theirs; files in use come and go with the operations.
+	if [ "$3" -gt $(($1 + 65536)) ] || [ "$4" -gt $(($2 + 200)) ]; then
+		fail "memory or open files grew"
 	fi
-done
-echo "$signals SIGINTs at random moments: exit code 8 and a whole result each time"
+	jq -r '"evicted: \(.measured.evict.demoted_bytes) bytes demoted, \(.measured.evict.deleted_bytes) bytes deleted; errors: \(.errors.total)"' "$dir/result.json"
+	jq -e '.valid and .measured.evict.demoted_bytes > 0 and .measured.evict.deleted_bytes > 0' "$dir/result.json" >/dev/null ||
+		fail "not valid, or nothing was evicted"
+}
 
-[ -x "$kv_cache_mpi" ] || exit 0
-ranks=64
-[ "$signals" -ge 50 ] || ranks=16
-launch="mpiexec.hydra"
-if ldd "$kv_cache_mpi" | grep -q libmpi\\.so; then
-	launch="mpirun.openmpi --oversubscribe --bind-to none"
-	[ "$(id -u)" -ne 0 ] || launch="$launch --allow-run-as-root"
-fi
-# shellcheck disable=SC2086 # a list of words
-$launch -n "$ranks" "$kv_cache_mpi" --model tiny-1b --num-users 8 --workers 1 --gpu-mem-gb 0 --cpu-mem-gb 0 --storage-backend null \
-	--storage-capacity-gb 1 --generation-mode none --seed 42 --duration 5 --output "$dir/ranks.json" --quiet 2>"$dir/err" || {
-	cat "$dir/err"
-	echo "soak: $ranks ranks failed"
-	exit 1
+interrupts() {
+	n=0
+	while [ "$n" -lt "$signals" ]; do
+		n=$((n + 1))
+		rm -f "$dir/result.json"
+		start "$n" 60
+		sleep "$(awk -v n="$n" 'BEGIN { srand(n); printf "%.3f", 0.6 + 1.5 * rand() }')"
+		kill -INT "$pid"
+		code=0
+		wait "$pid" || code=$?
+		if [ "$code" -ne 8 ] || ! jq -e '.state == "interrupted" and .errors.total == 0' "$dir/result.json" >/dev/null; then
+			fail "SIGINT number $n: exit code $code, or no whole result"
+		fi
+	done
+	echo "$signals SIGINTs at random moments: exit code 8 and a whole result each time"
 }
-jq -e --argjson n "$ranks" '(.ranks | length) == $n and .valid and (.ranks | map(.window_s >= 4.9) | all)' "$dir/ranks.json" >/dev/null || {
-	echo "soak: $ranks ranks: not valid, or one is missing"
-	exit 1
+
+# share WHOLE LEAST: as much of WHOLE as SECONDS are of 500
+share() {
+	awk -v w="$1" -v l="$2" -v s="$seconds" 'BEGIN { n = int(w * s / 500); if (n < l) n = l; if (n > w) n = w; print n }'
 }
-jq -r '"\(.ranks | length) ranks: \(.requests_completed) requests in \(.window_s) s, windows opened within \(.window_skew_s) s"' "$dir/ranks.json"
+
+# As long as fills the tier and makes entries leave it: what is there in the end is looked at.
+entropy() {
+	"${CC:-cc}" -O2 -o "$dir/entropy" "$source/tests/entropy.c" -lxxhash -lzstd -llz4
+	mib=$(share 3072 256)
+	rm -rf "$dir/cache"
+	# Entries of 1.5 to 12 MiB: what is on its way at the end takes little of the room.
+	printf 'user_templates:\n' >"$dir/small.yaml"
+	printf '  %s: {context_range: [64, 512], think_time_range: [0.01, 0.05]}\n' chatbot coding document >>"$dir/small.yaml"
+	"$kv_cache" --config "$dir/small.yaml" --model tiny-1b --num-users 10 --gpu-mem-gb 0 --cpu-mem-gb 0 --generation-mode none \
+		--seed 42 --prefill-only \
+		--storage-capacity-gb "$(awk -v m="$mib" 'BEGIN { print m / 1024 }')" --duration "$(share 30 5)" \
+		--cache-dir "$dir/cache" --output "$dir/result.json" --quiet 2>"$dir/err" || fail "the run that fills a cache failed"
+	# shellcheck disable=SC2046 # "blocks N repeated N bytes N zstd N lz4 N"
+	set -- $("$dir/entropy" "$dir"/cache/kvcache.d/*.npy)
+	echo "a cache of $6 bytes: $2 blocks, $4 of them repeated; $8 bytes after zstd -3, ${10} after lz4"
+	[ "$6" -gt $((mib * 524288)) ] || fail "less than half of the cache was filled"
+	if [ "$4" -ne 0 ] || [ "$8" -le $(($6 / 100 * 99)) ] || [ "${10}" -le $(($6 / 100 * 99)) ]; then
+		fail "the cache repeats or compresses"
+	fi
+}
+
+# A block of 512 tokens of a model with that many layers of 128 KiB a token.
+large_entry() {
+	layers=$(share 128 4)
+	bytes=$((layers * 512 * 131072))
+	rm -rf "$dir/cache"
+	printf 'model_configs:\n  large: {num_layers: %d, hidden_dim: 65536, num_heads: 64, kv_heads: 64, dtype: int8}\n' "$layers" >"$dir/large.yaml"
+	for row in write read; do
+		echo '{"timestamp": 0, "input_length": 512, "output_length": 1, "hash_ids": [1]}'
+	done >"$dir/trace.jsonl"
+	"$kv_cache" --config "$dir/large.yaml" --model large --trace "$dir/trace.jsonl" --trace-speedup 0 --num-users 1 --gpu-mem-gb 0 \
+		--cpu-mem-gb 0 --storage-capacity-gb 9 --generation-mode none --duration 3600 --cache-dir "$dir/cache" \
+		--output "$dir/result.json" --quiet 2>"$dir/err" || fail "the run with a large entry failed"
+	jq -r '"one entry of \(.measured.storage.write_bytes) bytes, read back: \(.measured.verified_blocks) blocks checked, \(.memory.rss_peak_bytes) bytes of memory at most"' "$dir/result.json"
+	jq -e --argjson b "$bytes" '.valid and .errors.total == 0 and .memory.rss_peak_bytes < 268435456 and .measured.verified_blocks == $b / 512
+		and (.measured.storage | .write_ops == 1 and .write_bytes == $b and .read_ops == 1 and .read_bytes == $b)' "$dir/result.json" >/dev/null ||
+		fail "the large entry was not written and read whole, or memory grew with it"
+	[ "$(stat -c %s "$dir"/cache/kvcache.d/kvc-*.npy)" -eq $((bytes + 4096)) ] || fail "its file is not complete"
+}
+
+evictions
+interrupts
+entropy
+large_entry

@@ -177,9 +177,9 @@ need_disk() {
 }
 
 # Every cache file is a whole array of tiny-1b's or the given shape: nothing half-made. $1: directory, $2: least number of files,
-# $3: dimensions as in "12,2,-1,4,128", -1 being any number of tokens.
+# $3: dimensions as in "12,2,-1,4,128", -1 being any number of tokens; $4: type of an element.
 check_arrays() {
-	"$PYTHON" - "$1" "$2" "${3:-12,2,-1,4,128}" <<-'END'
+	"$PYTHON" - "$1" "$2" "${3:-12,2,-1,4,128}" "${4:-float16}" <<-'END'
 		import glob, os, sys
 		import numpy
 		directory, least, shape = sys.argv[1], int(sys.argv[2]), [int(n) for n in sys.argv[3].split(",")]
@@ -187,7 +187,7 @@ check_arrays() {
 		for name in names:
 		    path = os.path.join(directory, name)
 		    a = numpy.load(path, mmap_mode="r")
-		    assert a.dtype == numpy.float16, (path, a.dtype)
+		    assert a.dtype == numpy.dtype(sys.argv[4]), (path, a.dtype)
 		    assert len(a.shape) == len(shape), (path, a.shape)
 		    assert all(w in (-1, n) for w, n in zip(shape, a.shape)), (path, a.shape)
 		    assert a.size > 0, path
@@ -196,7 +196,7 @@ check_arrays() {
 		    assert a.offset == 4096 and size == 4096 + (a.nbytes + 4095) // 4096 * 4096, (path, a.offset, a.nbytes, size)
 		if names:  # one of them whole, as a program would read it
 		    path = os.path.join(directory, names[0])
-		    assert numpy.any(numpy.load(path).view(numpy.uint16)), path
+		    assert numpy.any(numpy.load(path).view(numpy.uint8)), path
 		assert len(names) >= least, "%d files in %s" % (len(names), directory)
 	END
 }
