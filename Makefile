@@ -35,9 +35,11 @@ bench: all
 	@bench/bench.py $(BUILD) --pairs $(or $(PAIRS),40)
 
 # Ten minutes of evictions at every tier with memory and open files watched, 50 SIGINTs, and 100 runs killed at any moment;
-# `make check` runs a tenth.
+# `make check` runs a tenth. Before that, the tests of several ranks that `make check` runs with one MPI only, with the other.
 soak: all
 	@tools/install-packages build test
+	@[ -f build/mpich/build.ninja ] || meson setup build/mpich -Dbuildtype=debugoptimized -Dmpi=mpich >/dev/null
+	@meson test -C build/mpich --suite mpi-rest
 	@tools/soak.sh $(BUILD) 500 50
 	@tools/crash.sh $(BUILD) 100
 

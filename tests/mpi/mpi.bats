@@ -173,7 +173,7 @@ check_pooled() {
 	free="$(($(stat -f -c '%a * %S' "$W")))"
 	[ $((each * 4)) -lt "$free" ]
 	refused 3 "--storage-capacity-gb: " "for each of the 4 ranks that share it" -- \
-		"${LAUNCH[@]}" -n 4 "$KVM" "${DISK[@]}" --duration 1 --storage-capacity-gb "$(awk -v n="$free" 'BEGIN { printf "%.2f", n / 3 / 2 ** 30 }')"
+		"${LAUNCH[@]}" -n 4 "$KVM" "${DISK[@]}" --duration 1 --storage-capacity-gb "$(awk -v n="$free" 'BEGIN { printf "%.2f", n / 3 / 1073741824 }')"
 }
 
 @test "a rank that is killed ends the run" {
