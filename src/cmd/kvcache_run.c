@@ -540,7 +540,7 @@ static int run_once(struct kvcache_run *run)
 	if (run->inv->universal.what_if)
 		return what_if(run);
 	code = start_and_record(run);
-	if (code == EXIT_OK)
+	if (!access(run->result_path, F_OK)) /* a partial one too */
 		log_line(LOG_RESULT, "Result: %s", run->result_path);
 	return code;
 }

@@ -178,7 +178,7 @@ metadata_of() {
 	mkdir "$T/there" "$T/here"
 	cd "$T/there"
 	echo 'user_templates: {}' >own.yaml
-	expect 0 "$MLPSTORAGE" kvcache run --model tiny-1b --cpu-mem-gb 0 --duration 10 -rd ../results \
+	expect 0 "$MLPSTORAGE" kvcache run --model tiny-1b --cpu-mem-gb 0 --duration 10 --storage-capacity-gb 1 -rd ../results \
 		--kvcache-bin-path ../engine --config own.yaml --cache-dir "../a  'dir'"
 	cp "$T/engine.args" "$T/first.args"
 	cd "$T/here"

@@ -491,7 +491,7 @@ start_waiting() {
 	stand_in "$1"
 	rm -f "$T/up"
 	env --default-signal=INT,TERM "$MLPSTORAGE" kvcache run --model tiny-1b --cpu-mem-gb 0 \
-		--results-dir "$R" --kvcache-bin-path "$T/engine" >"$OUT" 2>"$ERR" </dev/null 3>&- &
+		--storage-capacity-gb 1 --results-dir "$R" --kvcache-bin-path "$T/engine" >"$OUT" 2>"$ERR" </dev/null 3>&- &
 	PID=$!
 	for _ in $(seq 200); do
 		[ -e "$T/up" ] && return 0

@@ -108,6 +108,7 @@ intervals_of() {
 		start_job
 		kill -s "$signal" "$P"
 		ends_with 8
+		has "$ERR" "RESULT: Result: $R"
 		no_orphans
 		jq -e '.status == "interrupted" and .exit_status == 8 and .kvcache_metrics.rank_count == 4' "$(metadata)"
 		jq -e '.state == "interrupted" and .aggregate.partial_failure == false' "$(aggregate)"
