@@ -96,6 +96,14 @@ three_times() {
 	done
 }
 
+@test "a slow disk is not the client's fault: not client-bound" {
+	# Every read and write of real files takes 50 ms longer; a few users, so that a busy machine keeps no worker waiting.
+	plan "fault: delay, delay_ms: 50, rate: 1, tier: storage, operation: [read, write]"
+	expect 0 "$KV" "${RUN[@]}" "${PLAN[@]}" --num-users 2 --duration 3 --max-requests 0 --workers 1 --io-depth 4
+	result '.measured.storage | .write_bytes > 0 and .read_bytes > 0'
+	result '.verdicts.client_bound.value == false and (.verdicts.client_bound.why | contains("of a CPU"))'
+}
+
 @test "a delay only costs time" {
 	plan "fault: delay, delay_ms: 30, rate: 0.1"
 	expect 0 "$KV" "${RUN[@]}" "${PLAN[@]}"
