@@ -34,8 +34,9 @@ bench: all
 	@tools/install-packages bench
 	@bench/bench.py $(BUILD) --pairs $(or $(PAIRS),40)
 
-# Ten minutes of evictions at every tier with memory and open files watched, 50 SIGINTs, and 100 runs killed at any moment;
-# `make check` runs a tenth. Before that, the tests of several ranks that `make check` runs with one MPI only, with the other.
+# Ten minutes of evictions at every tier with memory and open files watched, 50 SIGINTs, a cache of 3 GiB that does not compress, an
+# entry of 8 GiB (12 GB of room on the disk of TMPDIR in all), and 100 runs killed at any moment; `make check` runs a tenth.
+# Before that, the tests of several ranks that `make check` runs with one MPI only, with the other.
 soak: all
 	@tools/install-packages build test
 	@[ -f build/mpich/build.ninja ] || meson setup build/mpich -Dbuildtype=debugoptimized -Dmpi=mpich >/dev/null
