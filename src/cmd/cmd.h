@@ -283,8 +283,6 @@ int cmd_kvcache_check(struct cmd_invocation *inv, struct problems *problems);
  */
 int cmd_kvcache_record(struct cmd_invocation *inv, struct record **ret, char **ret_cache_dir);
 
-/** cmd_kvcache_working_set() - bytes that all simulated users touch while their conversations last. */
-double cmd_kvcache_working_set(const struct config *cfg);
 
 int cmd_kvcache_run(struct cmd_invocation *inv);
 int cmd_kvcache_datasize(struct cmd_invocation *inv);

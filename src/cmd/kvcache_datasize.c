@@ -1,12 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-/*
- * mlpstorage kvcache datasize: how large the KV cache of a workload is.
- *
- * What a user touches while a conversation lasts is the entries of its turns so far. A request
- * draws its context evenly from max(1, C / divisor)..C, where C is the user's own, drawn evenly
- * from its template's range. A conversation ends after each turn with one probability, so that the
- * turn met at any moment has the geometric distribution, cut at the longest conversation.
- */
+/* mlpstorage kvcache datasize: how large the KV cache of a workload is. */
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
@@ -52,47 +45,6 @@ struct estimate {
 	double storage_bytes;
 };
 
-/* Mean of randint(max(1, c / divisor), c) over c in min..max. */
-static double mean_draw(uint32_t min, uint32_t max, uint32_t divisor)
-{
-	double sum = 0;
-	for (uint64_t c = min; c <= max; c++)
-		sum += ((double)MAX(1, c / divisor) + (double)c) / 2;
-	return sum / ((double)max - min + 1);
-}
-
-static double mean_context(const struct config_workload *w)
-{
-	double sum = 0;
-	for (uint32_t i = 0; i < w->template_count; i++)
-		sum += mean_draw(w->templates[i].context_min, w->templates[i].context_max,
-				 w->context_min_divisor);
-	return sum / w->template_count;
-}
-
-static uint32_t max_context(const struct config_workload *w)
-{
-	uint32_t max = 0;
-	for (uint32_t i = 0; i < w->template_count; i++)
-		max = MAX(max, w->templates[i].context_max);
-	return max;
-}
-
-/* Mean number of entries that a turn may read or write: all turns so far, or the last two. */
-static double mean_entries(const struct config_workload *w)
-{
-	double weight = 1;
-	double weights = 0;
-	double sum = 0;
-	for (uint32_t turn = 1; turn <= w->max_turns_per_conversation; turn++) {
-		uint32_t live = w->multi_turn_last_only ? MIN(turn, 2) : turn;
-		sum += weight * live;
-		weights += weight;
-		weight *= 1 - w->end_conversation_probability;
-	}
-	return sum / weights;
-}
-
 static void add_tiers(struct estimate *e, const struct config_options *opt)
 {
 	e->gpu_bytes = MAX(opt->gpu_mem_gib * GIB, e->all_bytes * GPU_SHARE);
@@ -102,23 +54,18 @@ static void add_tiers(struct estimate *e, const struct config_options *opt)
 
 static struct estimate estimate_true(const struct config *cfg)
 {
-	const struct config_workload *w = &cfg->workload;
+	struct config_working_set w = config_working_set(cfg);
 	struct estimate e = {
 		.bytes_per_token = (double)cfg->bytes_per_token,
-		.tokens = mean_context(w),
-		.entry_max_bytes = (double)config_entry_bytes(cfg, max_context(w)),
-		.entries_per_user = mean_entries(w),
+		.tokens = w.tokens,
+		.entry_bytes = w.entry_bytes,
+		.entry_max_bytes = w.entry_max_bytes,
+		.entries_per_user = w.entries_per_user,
+		.user_bytes = w.user_bytes,
+		.all_bytes = w.all_bytes,
 	};
-	e.entry_bytes = e.bytes_per_token * e.tokens;
-	e.user_bytes = e.entry_bytes * e.entries_per_user;
-	e.all_bytes = e.user_bytes * (double)cfg->opt.num_users;
 	add_tiers(&e, &cfg->opt);
 	return e;
-}
-
-double cmd_kvcache_working_set(const struct config *cfg)
-{
-	return estimate_true(cfg).all_bytes;
 }
 
 static struct estimate estimate_old(const struct config *cfg)

@@ -130,6 +130,9 @@ static int build_argv(struct kvcache_run *run)
 		rc = strlist_add(argv, "--cleanup");
 	if (!rc && is_job && run->inv->job.engine.is_ours)
 		rc = kvcache_cluster_argv(run->inv, argv);
+	/* Space is a matter of each rank's host; a local run is looked at here (validate.c). */
+	if (!rc && is_job && run->inv->job.engine.is_ours && !run->inv->universal.skip_validation)
+		rc = strlist_add(argv, "--require-space");
 	if (!rc)
 		rc = add_others(options, argv);
 	if (!rc && run->inv->universal.quiet && run->engine.is_ours)

@@ -263,7 +263,7 @@ static bool is_size_row(const struct opt *opt)
 /* By these this program talks to the engine; nobody else types them. */
 static bool is_between_us(const struct opt *opt)
 {
-	static const char *const names[] = {"--frames", "--host-series-interval"};
+	static const char *const names[] = {"--frames", "--host-series-interval", "--require-space"};
 	for (size_t i = 0; i < ARRAY_LEN(names); i++)
 		if (!strcmp(opt->name, names[i]))
 			return true;

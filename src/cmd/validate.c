@@ -80,24 +80,14 @@ static const char *cache_place(const struct cmd_invocation *inv)
 	return inv->config.opt.cache_dir ? inv->config.opt.cache_dir : inv->universal.results_dir;
 }
 
-/* What the storage tier needs so that nothing is evicted before it is read again; less where the user limits it. */
-static double needed_bytes(const struct cmd_invocation *inv)
-{
-	const struct config_options *o = &inv->config.opt;
-	double needed = cmd_kvcache_working_set(&inv->config) - o->cpu_mem_gib * GIB;
-	if (o->storage_capacity_gib > 0)
-		needed = MIN(needed, o->storage_capacity_gib * GIB);
-	return needed;
-}
-
 static void check_space(struct cmd_validation *v)
 {
 	const struct cmd_invocation *inv = v->inv;
 	struct fs_facts fs;
 	struct error err = {0};
-	if (!stores_files(inv) || inv->config.opt.trace || fs_facts_read("", cache_place(inv), &fs))
+	if (!stores_files(inv) || fs_facts_read("", cache_place(inv), &fs))
 		return;
-	double needed = needed_bytes(inv);
+	double needed = config_storage_need(&inv->config);
 	if (needed <= (double)fs.available_bytes)
 		return;
 	error_set(&err, 0, ERR_FS_FULL,

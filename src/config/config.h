@@ -74,6 +74,7 @@ struct config_options {
 	bool raw_samples;
 	bool frames;
 	double host_series_interval_s;
+	bool require_space;
 	int64_t rank_timeout_s;
 	bool quiet;
 	int progress; /* enum config_progress */
@@ -174,6 +175,24 @@ void config_release(struct config *cfg);
  * in whole elements, so that they are those of the array that model_shape() describes. @tokens: at most 2^24.
  */
 uint64_t config_entry_bytes(const struct config *cfg, uint64_t tokens);
+
+/** How large the KV cache of simulated users is: means over what the workload draws; bytes of payload of one rank. */
+struct config_working_set {
+	double tokens;		 /* of an entry */
+	double entry_bytes;	 /* mean */
+	double entry_max_bytes;	 /* the largest that can be drawn */
+	double entries_per_user; /* that a turn may read or write */
+	double user_bytes;	 /* entry_bytes x entries_per_user */
+	double all_bytes;	 /* of all users */
+};
+
+/** config_working_set() - of the workload's distributions, whatever --trace says. Time is linear in the templates' ranges. */
+struct config_working_set config_working_set(const struct config *cfg);
+/**
+ * config_storage_need() - bytes the storage tier of one rank needs so that nothing is evicted before it is read again:
+ * the working set less the memory tier, or --storage-capacity-gb where that is less. 0: nothing, or unknown (a trace).
+ */
+double config_storage_need(const struct config *cfg);
 
 /** config_shipped() - text of a workload file that is built into the program ("workload-v3.yaml"); NULL when unknown. */
 const char *config_shipped(const char *name);

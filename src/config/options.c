@@ -123,6 +123,9 @@ static const struct opt table[] = {
 	 .help = "frames of results on standard output, for a controller, in place of files"},
 	{"--host-series-interval", NULL, OPT_REAL, FIELD(host_series_interval_s), RANGE(0, 86400), .def = "0",
 	 .meta = "SECONDS", .help = "with --frames: sample the counters of each host this often; 0: never"},
+	{"--require-space", NULL, OPT_FLAG, FIELD(require_space),
+	 .help = "refuse a run whose working set does not fit into the storage tier's file system, unless "
+		 "--storage-capacity-gb limits it"},
 	{"--rank-timeout", NULL, OPT_INT, FIELD(rank_timeout_s), RANGE(1, 86400), .def = "60", .meta = "SECONDS",
 	 .help = "of several ranks: how much later than expected one may come before it is taken for dead"},
 	{"--quiet", NULL, OPT_FLAG, FIELD(quiet), .help = "no progress and no summary on the terminal"},

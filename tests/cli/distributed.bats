@@ -37,6 +37,15 @@ what_if() {
 	lacks "$OUT" "--hosts"
 }
 
+@test "each rank judges the space of its own host, unless nobody is to" {
+	what_if --hosts h1 h2 --model tiny-1b
+	has "$OUT" " --require-space"
+	what_if --hosts h1 h2 --model tiny-1b --skip-validation
+	lacks "$OUT" " --require-space"
+	what_if --model tiny-1b
+	lacks "$OUT" " --require-space"
+}
+
 @test "impossible layouts: exit 2, nothing created" {
 	while IFS='|' read -r words message; do
 		expect 2 "$MLPSTORAGE" kvcache run --results-dir "$R" $words

@@ -121,7 +121,7 @@ bad_values() {
 	expect 0 "$KV" --help
 	# The options that take any text, and the flags.
 	local free=" --model --config --trace --cache-dir --output --disable-multi-turn --disable-prefix-caching --simulate --cleanup
-		--raw-samples --quiet --frames --prefill-only --decode-only --precondition --fault-plan --interval-file "
+		--raw-samples --quiet --frames --prefill-only --decode-only --precondition --fault-plan --interval-file --require-space "
 	for option in $(grep -oE '^  (-[a-z]+, )?--[a-z-]+' "$OUT" | grep -oE -- '--[a-z-]+'); do
 		[[ $free =~ [[:space:]]$option[[:space:]] ]] || bad_values | grep -q -- "^$option " || {
 			echo "$option is in neither list"
@@ -305,6 +305,12 @@ bad_values() {
 	refused 3 "--storage-capacity-gb: 1000000000.000 GiB are asked for" "'$W/cache' has room for" -- \
 		"$KV" "${SMALL[@]}" --storage-capacity-gb 1e9
 	expect 0 "$KV" "${SMALL[@]}" --storage-capacity-gb "$(grep -oE '[0-9.]+ fits' "$ERR" | grep -oE '[0-9.]+')"
+}
+
+@test "--require-space: a working set that does not fit is refused, unless evictions are asked for" {
+	refused 3 "--cache-dir: '$W/cache' has room for" "and the working set takes" "--storage-capacity-gb" -- \
+		"$KV" --model llama2-7b --num-users 100000 --gpu-mem-gb 0 --cpu-mem-gb 0 --duration 1 --cache-dir "$W/cache" --require-space
+	expect 0 "$KV" "${SMALL[@]}" --num-users 100000 --require-space
 }
 
 @test "--io-mode direct in memory: exit 3, nothing is left" {

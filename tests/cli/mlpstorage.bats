@@ -105,7 +105,7 @@ into_full() {
 
 @test "options by which mlpstorage talks to the engine are not its own" {
 	local name
-	for name in --frames --host-series-interval=1; do
+	for name in --frames --host-series-interval=1 --require-space; do
 		expect 2 "$MLPSTORAGE" kvcache run -rd "$R" "$name"
 		has "$ERR" "${name%%=*}: unknown option"
 		[ ! -e "$R" ]
