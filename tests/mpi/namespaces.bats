@@ -13,6 +13,7 @@ setup() {
 		PATH="$PATH:/usr/sbin:/sbin" command -v "$program" >/dev/null || skip "$program is not installed"
 	done
 	PATH="$PATH:/usr/sbin:/sbin"
+	mountpoint -q / || skip "the root directory is no mount point (a chroot): hosts cannot have mounts of their own"
 	control_setup
 	ip netns add "mlps-probe-$$" 2>"$ERR" || skip "network namespaces cannot be made here: $(cat "$ERR")"
 	ip netns del "mlps-probe-$$"
