@@ -70,7 +70,7 @@ export ASAN_OPTIONS=detect_leaks=1:abort_on_error=0
 export UBSAN_OPTIONS=print_stacktrace=1:halt_on_error=1
 export TSAN_OPTIONS=halt_on_error=1
 
-suite check -Dbuildtype=debugoptimized -Dmpi=openmpi -- --suite style --suite unit --suite golden --suite cli --suite schema --suite fault --suite disk --suite mpi
+suite check -Dbuildtype=debugoptimized -Dmpi=openmpi -- --suite style --suite unit --suite golden --suite cli --suite install --suite schema --suite fault --suite disk --suite mpi
 suite mpich -Dbuildtype=debugoptimized -Dmpi=mpich -- --suite mpi
 suite asan -Dmpi=disabled -Dbuildtype=debugoptimized -Doptimization=1 -Db_sanitize=address,undefined -Db_lundef=false -- --suite unit --suite golden --suite cli --suite fault -t 5
 suite tsan -Dmpi=disabled -Dbuildtype=debugoptimized -Doptimization=1 -Db_sanitize=thread -Db_lundef=false -- --suite unit --suite threads -t 5

@@ -112,6 +112,7 @@ what_if() {
 }
 
 @test "a launcher that reaches nobody is stopped in time, and the run says so" {
+	[ -e "$BUILD_DIR/src/rank/mlpstorage-rank" ] || skip "built without MPI"
 	stand_in
 	mkdir -p "$T/bin"
 	printf '#!/bin/sh\n[ "$1" != --version ] || { echo "mpirun (Open MPI) 4.1.4"; exit; }\nexec sleep 600\n' >"$T/bin/silent"
