@@ -19,7 +19,7 @@ check:
 	@tools/install-packages build test bench
 	@tools/check.sh
 
-# Every fuzzer for ten minutes in all; `make check` runs a tenth.
+# Every fuzzer for ten minutes in all; `make check` runs a twentieth.
 fuzz:
 	@tools/install-packages build test
 	@tools/fuzz.sh 600
