@@ -1,7 +1,7 @@
 #!/usr/bin/env bats
 # SPDX-License-Identifier: Apache-2.0
-# The reference's own unit tests of its kvcache command line (10.1), of its benchmark class (10.2) and of its rank
-# wrapper (10.4), and its examples of a launcher's prefix (3.4), one test a case. Where we differ the name says so.
+# The reference's own unit tests of its kvcache command line (10.1) and of its benchmark class (10.2), and its examples of a
+# launcher's prefix (3.4), one test a case. Where we differ the name says so. Its rank wrapper (10.4): mpi/rank.bats.
 
 load control.bash
 

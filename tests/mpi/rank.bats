@@ -40,7 +40,7 @@ is_tidy() {
 	[ -z "$(ls -A "$W/tmp" | grep mlpstorage-rank)" ]
 }
 
-@test "each rank has its seed, its cache directory and its result, which come to rank 0" {
+@test "10.4 seed = base + rank, rank directories created, unknown flags forwarded, own seed, output and cache directory last" {
 	expect 0 "${LAUNCH[@]}" -n 3 "$KVR" "$T/engine" --model m --seed 7 --cache-dir "$W/cache" --output "$R" --num-users=5
 	local r
 	for r in 0 1 2; do
