@@ -59,9 +59,9 @@ recorded() {
 
 @test "without XDG_CONFIG_HOME the person's file is below HOME; none is fine" {
 	unset XDG_CONFIG_HOME
-	mkdir -p "$T/home/.config/mlpstorage"
-	echo 'stream_log_level: ERROR' >"$T/home/.config/mlpstorage/config.yaml"
-	HOME="$T/home" expect 0 "${SHOW[@]}"
+	mkdir -p "$T/person/.config/mlpstorage"
+	echo 'stream_log_level: ERROR' >"$T/person/.config/mlpstorage/config.yaml"
+	HOME="$T/person" expect 0 "${SHOW[@]}"
 	recorded '.args.stream_log_level == "ERROR" and .args_source.stream_log_level == "user"'
 	rm -r "$R"
 	HOME="$T/nowhere" expect 0 "${SHOW[@]}"
