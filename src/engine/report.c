@@ -105,10 +105,7 @@ static void judge_samples(struct run_result *r)
 
 static void judge_validity(struct run_result *r)
 {
-	uint64_t bytes = 0;
-	for (int t = 0; t < TIER_CLASSES; t++)
-		for (int d = 0; d < DIRECTIONS; d++)
-			bytes += r->m->count[COUNT_TIER_BYTES(t, d)];
+	uint64_t bytes = metrics_tier_bytes(r->m, DIR_READ) + metrics_tier_bytes(r->m, DIR_WRITE);
 	uint64_t unusable = r->m->count[COUNT_TRACE_ROWS_UNUSABLE];
 	r->is_valid = bytes && !r->errors->total && !unusable;
 	if (r->errors->total)

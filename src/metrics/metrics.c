@@ -166,6 +166,22 @@ void metrics_sample(struct metrics *m, enum metric_raw which, uint64_t ns)
 	s->ns[s->count++] = ns;
 }
 
+uint64_t metrics_qos_total(const struct metrics *m, enum metric_qos what)
+{
+	uint64_t sum = 0;
+	for (int q = 0; q < QOS_COUNT; q++)
+		sum += m->count[COUNT_QOS(q, what)];
+	return sum;
+}
+
+uint64_t metrics_tier_bytes(const struct metrics *m, enum metric_direction dir)
+{
+	uint64_t sum = 0;
+	for (int t = 0; t < TIER_CLASSES; t++)
+		sum += m->count[COUNT_TIER_BYTES(t, dir)];
+	return sum;
+}
+
 void error_log_init(struct error_log *log)
 {
 	memset(log, 0, sizeof(*log));

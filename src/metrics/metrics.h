@@ -159,6 +159,9 @@ int metrics_merge(struct metrics *to, const struct metrics *from);
 void metrics_clear(struct metrics *m);
 /** metrics_sample() - keep one raw sample; counts it as dropped when memory runs out. */
 void metrics_sample(struct metrics *m, enum metric_raw which, uint64_t ns);
+/** metrics_qos_total() - a counter of requests over all levels; metrics_tier_bytes() - bytes over all tiers. */
+uint64_t metrics_qos_total(const struct metrics *m, enum metric_qos what);
+uint64_t metrics_tier_bytes(const struct metrics *m, enum metric_direction dir);
 /** metrics_counter_name(), metrics_hist_name() - stable lower-case names ("cache_hits", "storage_read_device", "response_batch"). @buf is used when the name is composed. */
 const char *metrics_counter_name(enum metric_counter c, char buf[64]);
 const char *metrics_hist_name(enum metric_hist h, char buf[64]);

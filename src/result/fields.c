@@ -468,7 +468,7 @@ static uint64_t whole(const struct run_result *r, const struct field *f, const s
 	case FROM_QOS:
 		return r->m->count[COUNT_QOS(s->qos, f->id)];
 	case FROM_QOS_TOTAL:
-		return result_qos_total(r, (enum metric_qos)f->id);
+		return metrics_qos_total(r->m, (enum metric_qos)f->id);
 	case FROM_U32:
 		return *(const uint32_t *)member(r, f, s);
 	default:

@@ -91,8 +91,6 @@ static inline double read_write_ratio(const struct run_result *r)
 	       (double)MAX(r->m->count[COUNT_WRITE_BYTES], 1);
 }
 
-/** result_qos_total() - one of the counters per level (enum metric_qos), over all levels. */
-uint64_t result_qos_total(const struct run_result *r, enum metric_qos what);
 /** result_oldest_age_s() - of the oldest request that was still waiting, over all levels. */
 double result_oldest_age_s(const struct run_result *r);
 /** How evenly the storage tier served entries of similar size: those of the size class with most operations. */

@@ -47,14 +47,6 @@ double result_stat_ms(const struct hist *h, enum stat stat)
 	return hist_percentile_ns(h, stats[stat].percent) / 1e6;
 }
 
-uint64_t result_qos_total(const struct run_result *r, enum metric_qos what)
-{
-	uint64_t sum = 0;
-	for (unsigned q = 0; q < QOS_COUNT; q++)
-		sum += r->m->count[COUNT_QOS(q, what)];
-	return sum;
-}
-
 double result_oldest_age_s(const struct run_result *r)
 {
 	uint64_t oldest_ns = 0;

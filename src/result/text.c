@@ -305,7 +305,7 @@ static void request_section(struct str *out, const struct run_result *r)
 	row(out, "requests/s", "%s (%llu completed)",
 	    some(per_s(r, (double)count(r, COUNT_REQUESTS_COMPLETED))).s,
 	    U64(count(r, COUNT_REQUESTS_COMPLETED)));
-	uint64_t failed = result_qos_total(r, QOS_FAILED);
+	uint64_t failed = metrics_qos_total(r->m, QOS_FAILED);
 	if (failed)
 		row(out, "requests that failed", "%llu: a read or write of theirs did; they are in no rate or latency",
 		    U64(failed));

@@ -434,22 +434,6 @@ static uint64_t count(const struct scenario *s, enum metric_counter c)
 	return s->m->count[c];
 }
 
-static uint64_t qos_sum(const struct scenario *s, enum metric_qos what)
-{
-	uint64_t sum = 0;
-	for (int q = 0; q < QOS_COUNT; q++)
-		sum += count(s, COUNT_QOS(q, what));
-	return sum;
-}
-
-static uint64_t tier_sum(const struct scenario *s, enum metric_direction dir)
-{
-	uint64_t sum = 0;
-	for (int t = 0; t < TIER_CLASSES; t++)
-		sum += count(s, COUNT_TIER_BYTES(t, dir));
-	return sum;
-}
-
 static uint64_t struck(const struct scenario *s, uint32_t rule)
 {
 	uint64_t n = 0;
@@ -485,20 +469,20 @@ static bool is_complete(const struct scenario *s)
 static void check_requests(struct scenario *s)
 {
 	const struct admission *a = &s->runner->admission;
+	uint64_t completed = metrics_qos_total(s->m, QOS_COMPLETED), failed = metrics_qos_total(s->m, QOS_FAILED);
 	for (int q = 0; q < QOS_COUNT && s->outcome.window_ns; q++)
 		if (a->due_before[q] + count(s, COUNT_QOS(q, QOS_OFFERED)) != a->admitted[q] + count(s, COUNT_QOS(q, QOS_QUEUED_AT_END)))
 			fails(s, "level %d: arrived is not admitted + queued", q);
 	if (!s->setup.warmup_ns) {
-		uint64_t ended = qos_sum(s, QOS_COMPLETED) + qos_sum(s, QOS_FAILED) + qos_sum(s, QOS_CANCELLED);
-		if (qos_sum(s, QOS_ADMITTED) != ended)
-			fails(s, "%" PRIu64 " requests admitted, %" PRIu64 " completed, failed or cut off", qos_sum(s, QOS_ADMITTED),
-			      ended);
+		uint64_t admitted = metrics_qos_total(s->m, QOS_ADMITTED);
+		uint64_t ended = completed + failed + metrics_qos_total(s->m, QOS_CANCELLED);
+		if (admitted != ended)
+			fails(s, "%" PRIu64 " requests admitted, %" PRIu64 " completed, failed or cut off", admitted, ended);
 	}
-	if (qos_sum(s, QOS_COMPLETED) != count(s, COUNT_REQUESTS_COMPLETED) ||
-	    s->m->hist[HIST_RESPONSE].count != count(s, COUNT_REQUESTS_COMPLETED))
+	if (completed != count(s, COUNT_REQUESTS_COMPLETED) || s->m->hist[HIST_RESPONSE].count != count(s, COUNT_REQUESTS_COMPLETED))
 		fails(s, "latencies and completed requests differ in number");
-	if (qos_sum(s, QOS_FAILED) && !s->errors.total)
-		fails(s, "%" PRIu64 " failed requests without an error", qos_sum(s, QOS_FAILED));
+	if (failed && !s->errors.total)
+		fails(s, "%" PRIu64 " failed requests without an error", failed);
 	if (s->outcome.is_interrupted)
 		fails(s, "nobody interrupted it");
 }
@@ -601,10 +585,11 @@ static void check_bytes(struct scenario *s)
 	bool is_whole = is_complete(s) && !s->has_data && !s->setup.warmup_ns && !s->fill.count;
 	uint64_t written = count(s, COUNT_WRITE_BYTES) + count(s, COUNT_DEMOTED_BYTES);
 	uint64_t read = count(s, COUNT_READ_BYTES) + count(s, COUNT_DEMOTED_BYTES);
-	if (is_whole && tier_sum(s, DIR_WRITE) != written)
-		fails(s, "tiers took %" PRIu64 " bytes, operations %" PRIu64, tier_sum(s, DIR_WRITE), written);
-	if (is_whole && (tier_sum(s, DIR_READ) < read || (!s->errors.total && tier_sum(s, DIR_READ) != read)))
-		fails(s, "tiers gave %" PRIu64 " bytes, operations %" PRIu64, tier_sum(s, DIR_READ), read);
+	uint64_t taken = metrics_tier_bytes(s->m, DIR_WRITE), given = metrics_tier_bytes(s->m, DIR_READ);
+	if (is_whole && taken != written)
+		fails(s, "tiers took %" PRIu64 " bytes, operations %" PRIu64, taken, written);
+	if (is_whole && (given < read || (!s->errors.total && given != read)))
+		fails(s, "tiers gave %" PRIu64 " bytes, operations %" PRIu64, given, read);
 	for (int t = 0; t < TIER_CLASSES; t++)
 		for (int d = 0; d < DIRECTIONS; d++)
 			for (int p = 0; p < PARTS; p++)
@@ -750,7 +735,7 @@ static void note(const struct scenario *s)
 {
 	seen.complete += is_complete(s);
 	seen.with_errors += s->errors.total > 0;
-	seen.failed_requests += qos_sum(s, QOS_FAILED) > 0;
+	seen.failed_requests += metrics_qos_total(s->m, QOS_FAILED) > 0;
 	seen.hangs += has_struck(s, 1 << FAULT_HANG);
 	seen.damage += has_struck(s, ~0u << FAULT_BIT_FLIP);
 	seen.completed += count(s, COUNT_REQUESTS_COMPLETED);
@@ -784,7 +769,7 @@ static bool run_seed(uint64_t seed, bool is_verbose)
 		first = fingerprint(&s);
 		if (!round)
 			note(&s);
-		uint64_t completed = count(&s, COUNT_REQUESTS_COMPLETED), failed = qos_sum(&s, QOS_FAILED);
+		uint64_t completed = count(&s, COUNT_REQUESTS_COMPLETED), failed = metrics_qos_total(s.m, QOS_FAILED);
 		scenario_release(&s);
 		if (open_files() != open_before)
 			fails(&s, "%u files open, %u before", open_files(), open_before);

@@ -611,22 +611,6 @@ static uint64_t hist_sum(const struct rig *g, enum metric_hist h)
 	return (hist(g, h)->sum_high << 32) + hist(g, h)->sum_low;
 }
 
-static uint64_t qos_sum(const struct rig *g, enum metric_qos what)
-{
-	uint64_t sum = 0;
-	for (int q = 0; q < QOS_COUNT; q++)
-		sum += counter(g, COUNT_QOS(q, what));
-	return sum;
-}
-
-static uint64_t tier_sum(const struct rig *g, enum metric_direction dir)
-{
-	uint64_t sum = 0;
-	for (int t = 0; t < TIER_CLASSES; t++)
-		sum += counter(g, COUNT_TIER_BYTES(t, dir));
-	return sum;
-}
-
 /* ---- what holds for every run ---- */
 
 static void check_hist(const struct rig *g, enum metric_hist h, bool may_be_zero)
@@ -658,7 +642,7 @@ static void check_parts(const struct rig *g, bool may_be_zero)
 static void check_requests(const struct rig *g)
 {
 	uint64_t completed = counter(g, COUNT_REQUESTS_COMPLETED);
-	assert_int_equal(qos_sum(g, QOS_COMPLETED), completed);
+	assert_int_equal(metrics_qos_total(g->m, QOS_COMPLETED), completed);
 	static const enum metric_hist each[] = {HIST_RESPONSE, HIST_QUEUE_WAIT, HIST_SERVICE,
 						HIST_REQUEST_STORAGE, HIST_GENERATION};
 	for (size_t i = 0; i < ARRAY_LEN(each); i++)
@@ -936,11 +920,11 @@ static void test_bytes_are_shared_at_the_edges(void **state)
 	g.setup.warmup_ns = 250000000;
 	g.setup.duration_ns = 200000000;
 	rig_run(&g);
-	assert_int_equal(qos_sum(&g, QOS_OFFERED), 2);
-	assert_int_equal(qos_sum(&g, QOS_ADMITTED), 1);      /* at 0.362144 */
-	assert_int_equal(qos_sum(&g, QOS_COMPLETED), 1);     /* at 0.362144 */
-	assert_int_equal(qos_sum(&g, QOS_CANCELLED), 1);     /* would have ended at 0.493216 */
-	assert_int_equal(qos_sum(&g, QOS_QUEUED_AT_END), 1); /* of 0.4 */
+	assert_int_equal(metrics_qos_total(g.m, QOS_OFFERED), 2);
+	assert_int_equal(metrics_qos_total(g.m, QOS_ADMITTED), 1);      /* at 0.362144 */
+	assert_int_equal(metrics_qos_total(g.m, QOS_COMPLETED), 1);     /* at 0.362144 */
+	assert_int_equal(metrics_qos_total(g.m, QOS_CANCELLED), 1);     /* would have ended at 0.493216 */
+	assert_int_equal(metrics_qos_total(g.m, QOS_QUEUED_AT_END), 1); /* of 0.4 */
 	assert_int_equal(hist(&g, HIST_RESPONSE)->max_ns, 162144000);
 	assert_int_equal(hist(&g, HIST_QUEUE_WAIT)->max_ns, 31072000);
 	rig_release(&g);
@@ -1068,10 +1052,10 @@ static void assert_expected(const struct rig *g, const struct expected *e)
 	assert_int_equal(counter(g, COUNT_WRITE_BYTES), e->write_bytes);
 	assert_int_equal(counter(g, COUNT_READ_BYTES), e->read_bytes);
 	/* Nothing is demoted, nothing is cut off: what was asked for is what moved. */
-	assert_int_equal(tier_sum(g, DIR_WRITE), e->write_bytes);
-	assert_int_equal(tier_sum(g, DIR_READ), e->read_bytes);
-	assert_int_equal(qos_sum(g, QOS_CANCELLED), 0);
-	assert_int_equal(qos_sum(g, QOS_OFFERED), e->requests);
+	assert_int_equal(metrics_tier_bytes(g->m, DIR_WRITE), e->write_bytes);
+	assert_int_equal(metrics_tier_bytes(g->m, DIR_READ), e->read_bytes);
+	assert_int_equal(metrics_qos_total(g->m, QOS_CANCELLED), 0);
+	assert_int_equal(metrics_qos_total(g->m, QOS_OFFERED), e->requests);
 }
 
 static const struct {
@@ -1483,8 +1467,8 @@ static void test_trace_in_service_bound(void **state)
 		if (users == 1)
 			assert_int_equal(g.outcome.window_ns, ops * f->delay_ns);
 		/* Everything that was asked for moved, nothing else. */
-		assert_int_equal(tier_sum(&g, DIR_READ), counter(&g, COUNT_READ_BYTES));
-		assert_int_equal(tier_sum(&g, DIR_WRITE), counter(&g, COUNT_WRITE_BYTES));
+		assert_int_equal(metrics_tier_bytes(g.m, DIR_READ), counter(&g, COUNT_READ_BYTES));
+		assert_int_equal(metrics_tier_bytes(g.m, DIR_WRITE), counter(&g, COUNT_WRITE_BYTES));
 		check_pools_full(&g);
 		rig_release(&g);
 	}
@@ -1590,7 +1574,7 @@ static void test_decode_only(void **state)
 		assert_true(counter(&g, COUNT_DECODE_READS) > 0);
 		assert_int_equal(counter(&g, COUNT_CACHE_MISSES), 0);
 		assert_int_equal(counter(&g, COUNT_WRITE_OPS), 0);
-		assert_int_equal(tier_sum(&g, DIR_WRITE), 0);
+		assert_int_equal(metrics_tier_bytes(g.m, DIR_WRITE), 0);
 		assert_int_equal(counter(&g, COUNT_READ_OPS), counter(&g, COUNT_DECODE_READS));
 		assert_int_equal(cache_usage(g.cache, 0).entries, 50);
 		rig_release(&g);
@@ -1698,7 +1682,7 @@ static void test_prefill_only(void **state)
 	rig_run(&g);
 	assert_true(counter(&g, COUNT_REQUESTS_COMPLETED) > 0);
 	assert_int_equal(counter(&g, COUNT_CACHE_HITS) + counter(&g, COUNT_CACHE_MISSES), 0);
-	assert_int_equal(tier_sum(&g, DIR_READ), 0);
+	assert_int_equal(metrics_tier_bytes(g.m, DIR_READ), 0);
 	assert_true(counter(&g, COUNT_PREFILL_WRITES) >= counter(&g, COUNT_REQUESTS_COMPLETED));
 	rig_release(&g);
 }
@@ -1725,10 +1709,10 @@ static void test_trace_backlog(void **state)
 		uint64_t begin = g.setup.warmup_ns, end = begin + g.setup.duration_ns;
 		uint64_t before = begin ? (begin - 1) / (14 * NS_PER_MS) + 1 : 0;
 		uint64_t due = (end - 1) / (14 * NS_PER_MS) + 1;
-		assert_int_equal(qos_sum(&g, QOS_OFFERED), due - before);
+		assert_int_equal(metrics_qos_total(g.m, QOS_OFFERED), due - before);
 		uint64_t admitted = g.runner->admission.admitted[QOS_INTERACTIVE];
 		assert_true(admitted < due);
-		assert_int_equal(qos_sum(&g, QOS_QUEUED_AT_END), due - admitted);
+		assert_int_equal(metrics_qos_total(g.m, QOS_QUEUED_AT_END), due - admitted);
 		assert_int_equal(g.m->oldest_age_ns[QOS_INTERACTIVE],
 				 end - admitted * 14 * NS_PER_MS);
 		assert_true(hist(&g, HIST_QUEUE_WAIT)->max_ns > 0);
@@ -1849,13 +1833,13 @@ static void check_errors(const struct rig *g, struct fake_tier *f[2], int kind)
 		classes += c->count;
 	}
 	assert_int_equal(classes, g->errors.total);
-	assert_int_equal(counter(g, COUNT_REQUESTS_COMPLETED) + qos_sum(g, QOS_FAILED), TRACE_ROWS);
+	assert_int_equal(counter(g, COUNT_REQUESTS_COMPLETED) + metrics_qos_total(g->m, QOS_FAILED), TRACE_ROWS);
 	/* What fails while room is made is nobody's request; a request fails by its own reads and writes alone. */
 	if (kind != TIER_DELETE)
-		assert_in_range(qos_sum(g, QOS_FAILED), 1, TRACE_ROWS);
+		assert_in_range(metrics_qos_total(g->m, QOS_FAILED), 1, TRACE_ROWS);
 	else
-		assert_int_equal(qos_sum(g, QOS_FAILED), 0);
-	assert_int_equal(qos_sum(g, QOS_CANCELLED), 0);
+		assert_int_equal(metrics_qos_total(g->m, QOS_FAILED), 0);
+	assert_int_equal(metrics_qos_total(g->m, QOS_CANCELLED), 0);
 	check_pools_full(g);
 }
 
@@ -1898,10 +1882,10 @@ static void test_everything_fails(void **state)
 		f[0]->fail_ppm[kinds[i]] = f[1]->fail_ppm[kinds[i]] = PPM;
 		f[0]->fail_ppm[TIER_ABORT] = f[1]->fail_ppm[TIER_ABORT] = PPM;
 		rig_run(&g);
-		assert_int_equal(counter(&g, COUNT_REQUESTS_COMPLETED) + qos_sum(&g, QOS_FAILED),
+		assert_int_equal(counter(&g, COUNT_REQUESTS_COMPLETED) + metrics_qos_total(g.m, QOS_FAILED),
 				 TRACE_ROWS);
 		if (kinds[i] != TIER_READ) /* nothing is ever found, so everybody writes */
-			assert_int_equal(qos_sum(&g, QOS_FAILED), TRACE_ROWS);
+			assert_int_equal(metrics_qos_total(g.m, QOS_FAILED), TRACE_ROWS);
 		assert_int_equal(counter(&g, COUNT_READ_OPS), 0);
 		if (kinds[i] != TIER_READ) {
 			assert_int_equal(counter(&g, COUNT_WRITE_OPS), 0);
@@ -1910,7 +1894,7 @@ static void test_everything_fails(void **state)
 					 f[0]->failed[TIER_ABORT] + f[1]->failed[TIER_ABORT]);
 			assert_int_equal(f[0]->live + f[1]->live, 0);
 		}
-		assert_int_equal(tier_sum(&g, DIR_READ), 0);
+		assert_int_equal(metrics_tier_bytes(g.m, DIR_READ), 0);
 		assert_true(g.errors.total > TRACE_ROWS);
 		check_pools_full(&g);
 		rig_release(&g);
@@ -2003,7 +1987,7 @@ static void test_hang_of_a_whole_entry(void **state)
 	rig_run(&g);
 	assert_int_equal(g.errors.total, 1);
 	assert_string_equal(g.errors.v[0].name, "storage read: no completion");
-	assert_int_equal(qos_sum(&g, QOS_CANCELLED), 1);
+	assert_int_equal(metrics_qos_total(g.m, QOS_CANCELLED), 1);
 	assert_int_equal(counter(&g, COUNT_REQUESTS_COMPLETED), TRACE_ROWS - 1);
 	rig_release(&g);
 	free(rows);
@@ -2110,7 +2094,7 @@ static void check_demotions(const struct rig *g)
 				 counter(g, COUNT_TIER_BYTES(TIER_CPU, DIR_WRITE)),
 			 counter(g, COUNT_WRITE_BYTES) + counter(g, COUNT_DEMOTED_BYTES));
 	/* Each demotion reads its source in full. */
-	assert_int_equal(tier_sum(g, DIR_READ),
+	assert_int_equal(metrics_tier_bytes(g->m, DIR_READ),
 			 counter(g, COUNT_READ_BYTES) + counter(g, COUNT_DEMOTED_BYTES));
 	assert_int_equal(counter(g, COUNT_OFFLOADS_CPU),
 			 counter(g, COUNT_TIER_OPS(TIER_CPU, DIR_WRITE)));
@@ -2215,7 +2199,7 @@ static void test_dirty_bytes_are_bounded(void **state)
 			assert_true(f->done[TIER_SYNC] > 0);
 			assert_true(f->dirty_max >= 64 * MIB);
 		}
-		assert_int_equal(tier_sum(&g, DIR_WRITE), counter(&g, COUNT_WRITE_BYTES));
+		assert_int_equal(metrics_tier_bytes(g.m, DIR_WRITE), counter(&g, COUNT_WRITE_BYTES));
 		check_pools_full(&g);
 		free(rows);
 		rig_release(&g);
