@@ -38,8 +38,7 @@ suite() {
 		count "$name: configuration" 1
 		return
 	fi
-	report=$dir/meson-logs/testlog.junit.xml
-	rm -f "$report"
+	rm -f "$dir"/meson-logs/testlog.*
 	# An installation, which is a test too, takes everything.
 	if [ "$name" = check ] && ! ninja -C "$dir" >>"build/$name.log" 2>&1; then
 		tail -n 40 "build/$name.log"
@@ -49,7 +48,7 @@ suite() {
 	# Builds what these tests need. Most of them wait more than they compute, so more run at once than there are cores.
 	meson test -C "$dir" --print-errorlogs --num-processes 4 "$@" >"build/$name-tests.log" 2>&1
 	sed -n 's/^ *\([0-9]*\/[0-9]* .*\)/\1/p; /^Summary of Failures/,$p' "build/$name-tests.log" | grep -v '^$' | tail -n 80
-	if ! numbers=$(tools/count-junit "$report"); then
+	if ! numbers=$(tools/count-tests "$dir/meson-logs"); then
 		tail -n 40 "build/$name-tests.log"
 		count "$name: no test report" 1
 		return
