@@ -6,7 +6,6 @@
 
 control_setup() {
 	MLPSTORAGE="$BUILD_DIR/src/cmd/mlpstorage"
-	[ -x "$MLPSTORAGE" ] || MLPSTORAGE="$BUILD_DIR/mlpstorage"
 	T="$(mktemp -d)"
 	export TMPDIR="$T/tmp"
 	mkdir "$TMPDIR"

@@ -7,20 +7,20 @@
 
 engine_setup() {
 	KV="$BUILD_DIR/src/engine/kv-cache"
-	[ -x "$KV" ] || KV="$BUILD_DIR/kv-cache"
 	T="$(mktemp -d "${TMPDIR:-/tmp}/kv-cache-test.XXXXXX")"
 	W="$T/w"
+	CACHE="$W/cache"
 	OUT="$T/stdout"
 	ERR="$T/stderr"
 	R="$T/result.json"
 	MOUNTED=()
 	STARTED=()
-	mkdir -p "$W/tmp" "$W/cache"
+	mkdir -p "$W/tmp" "$CACHE"
 	export TMPDIR="$W/tmp"
 	cd "$W"
 	# A run of a second over a working set that is larger than its storage tier.
 	SMALL=(--model tiny-1b --num-users 12 --generation-mode none --gpu-mem-gb 0 --cpu-mem-gb 0
-		--storage-capacity-gb 1 --duration 1 --seed 42 --cache-dir "$W/cache" --output "$R")
+		--storage-capacity-gb 1 --duration 1 --seed 42 --cache-dir "$CACHE" --output "$R")
 	# Entries of 1.5 to 12 MiB instead of up to 600, and a run that takes as long as the machine needs for some of them.
 	printf 'user_templates:\n' >"$T/small.yaml"
 	printf '  %s:\n    context_range: [64, 512]\n' chatbot coding document >>"$T/small.yaml"

@@ -9,7 +9,6 @@ setup() {
 	engine_setup
 	need_disk
 	need_numpy
-	CACHE="$W/cache"
 }
 
 teardown() {

@@ -9,7 +9,6 @@ setup() {
 	engine_setup
 	need_disk
 	need_numpy
-	CACHE="$W/cache"
 	# Users in a hurry with entries of 0.2 to 1.2 MiB, in a tier that holds some of them.
 	printf 'user_templates:\n' >"$T/quick.yaml"
 	printf '  %s: {context_range: [8, 48], think_time_range: [0.01, 0.05]}\n' chatbot coding document >>"$T/quick.yaml"
@@ -257,13 +256,13 @@ finish_spoilt() {
 }
 
 @test "the cache directory goes away during the run" {
-	start_on "$W/cache"
+	start_on "$CACHE"
 	until_true rm -rf cache/kvcache.d
 	finish_spoilt '^storage (create|open|delete|commit|write|read|abort): ENOENT$'
 }
 
 @test "files cut off under the run's feet" {
-	start_on "$W/cache"
+	start_on "$CACHE"
 	find cache/kvcache.d -name 'kvc-*.npy' -exec truncate -s 4096 {} + || true
 	finish_spoilt '^storage (read: (ENODATA|data mismatch)|write: .*)$'
 	result '.errors.by_class["storage read: ENODATA"] > 0 and .requests_completed > 0'

@@ -14,7 +14,7 @@ mpi_setup() {
 	NULL=(--model tiny-1b --num-users 8 --generation-mode none --gpu-mem-gb 0 --cpu-mem-gb 0 --storage-backend null
 		--storage-capacity-gb 1 --seed 42 --output "$R")
 	DISK=("${SMALL_ENTRIES[@]}" --model tiny-1b --num-users 8 --generation-mode none --gpu-mem-gb 0 --cpu-mem-gb 0
-		--storage-capacity-gb 0.2 --seed 42 --workers 1 --cache-dir "$W/cache" --output "$R")
+		--storage-capacity-gb 0.2 --seed 42 --workers 1 --cache-dir "$CACHE" --output "$R")
 	if [ "$MPI" = openmpi ]; then
 		OTHER_MPI=mpich
 		LAUNCH=(mpirun.openmpi --oversubscribe --bind-to none)
