@@ -39,7 +39,7 @@ bench: all
 # Before that, the tests of several ranks that `make check` runs with one MPI only, with the other.
 soak: all
 	@tools/install-packages build test
-	@[ -f build/mpich/build.ninja ] || meson setup build/mpich -Dbuildtype=debugoptimized -Dmpi=mpich >/dev/null
+	@[ -f build/mpich/build.ninja ] || meson setup build/mpich --werror -Dbuildtype=debugoptimized -Dmpi=mpich >/dev/null
 	@meson test -C build/mpich --suite mpi-rest
 	@tools/soak.sh $(BUILD) 500 50
 	@tools/crash.sh $(BUILD) 100

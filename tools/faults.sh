@@ -4,7 +4,7 @@ set -eu
 cd "$(dirname "$0")/.."
 dir=build/check
 mkdir -p build
-{ [ -f "$dir/build.ninja" ] || meson setup "$dir" -Dbuildtype=debugoptimized; } >build/faults.log 2>&1 && ninja -C "$dir" tests/scenarios >>build/faults.log 2>&1 || {
+{ [ -f "$dir/build.ninja" ] || meson setup "$dir" --werror -Dbuildtype=debugoptimized -Dmpi=openmpi; } >build/faults.log 2>&1 && ninja -C "$dir" tests/scenarios >>build/faults.log 2>&1 || {
 	tail -n 40 build/faults.log
 	exit 1
 }
