@@ -8,6 +8,47 @@
 
 enum { HELP_WIDTH = 100, HELP_COLUMN = 34 };
 
+static bool takes_many(const struct opt *opt)
+{
+	return opt->type == OPT_WORDS || opt->type == OPT_ARGS;
+}
+
+static bool is_described(const struct opt_set *above, const struct opt *opt)
+{
+	const struct opt_group *group;
+	size_t index;
+	return above && opt_find(above, opt->name, &group, &index) &&
+	       !strcmp(group->opts[index].help, opt->help);
+}
+
+/* What headings and rows look like. */
+struct form {
+	void (*heading)(FILE *out, const char *text, bool is_first);
+	void (*row)(FILE *out, const struct opt *opt);
+};
+
+/* The rows that are for people and not in @above, and the headings of those that have such rows. */
+static void print_rows(const struct opt_set *set, const struct opt_set *above,
+		       const struct form *form, FILE *out)
+{
+	bool is_first = true;
+	for (size_t g = 0; g < set->count; g++) {
+		const char *heading = set->groups[g].title;
+		for (size_t i = 0; i < set->groups[g].count; i++) {
+			const struct opt *opt = &set->groups[g].opts[i];
+			if (opt->heading)
+				heading = opt->heading;
+			if (opt->flags & OPT_F_HIDDEN || is_described(above, opt))
+				continue;
+			if (heading)
+				form->heading(out, heading, is_first);
+			heading = NULL;
+			is_first = false;
+			form->row(out, opt);
+		}
+	}
+}
+
 /* "help (choices; range; default X)" */
 static void describe(const struct opt *opt, struct str *out)
 {
@@ -19,6 +60,8 @@ static void describe(const struct opt *opt, struct str *out)
 	if (facts.len)
 		str_addf(out, " (%s)", str_text(&facts));
 }
+
+/* ---- help ---- */
 
 /* Words of @text from column HELP_COLUMN on; the caller's line is at @column already. */
 static void print_wrapped(FILE *out, const char *text, int column)
@@ -46,7 +89,12 @@ static void print_wrapped(FILE *out, const char *text, int column)
 	fputc('\n', out);
 }
 
-static void print_row(FILE *out, const struct opt *opt)
+static void help_heading(FILE *out, const char *text, bool is_first)
+{
+	fprintf(out, "%s%s:\n", is_first ? "" : "\n", text);
+}
+
+static void help_row(FILE *out, const struct opt *opt)
 {
 	CLEANUP_STR struct str left = {0};
 	CLEANUP_STR struct str right = {0};
@@ -56,7 +104,7 @@ static void print_row(FILE *out, const struct opt *opt)
 	str_add(&left, opt->name);
 	if (opt->type != OPT_FLAG)
 		str_addf(&left, " %s%s", opt->meta ? opt->meta : "VALUE",
-			 opt->type == OPT_WORDS || opt->type == OPT_ARGS ? "..." : "");
+			 takes_many(opt) ? "..." : "");
 	describe(opt, &right);
 	fputs(str_text(&left), out);
 	print_wrapped(out, str_text(&right), (int)left.len);
@@ -64,22 +112,7 @@ static void print_row(FILE *out, const struct opt *opt)
 
 void opt_help(const struct opt_set *set, FILE *out)
 {
-	bool is_first = true;
-	for (size_t g = 0; g < set->count; g++) {
-		const struct opt_group *group = &set->groups[g];
-		const char *heading = group->title;
-		for (size_t i = 0; i < group->count; i++) {
-			if (group->opts[i].heading)
-				heading = group->opts[i].heading;
-			if (group->opts[i].flags & OPT_F_HIDDEN)
-				continue;
-			if (heading)
-				fprintf(out, "%s%s:\n", is_first ? "" : "\n", heading);
-			heading = NULL;
-			is_first = false;
-			print_row(out, &group->opts[i]);
-		}
-	}
+	print_rows(set, NULL, &(struct form){help_heading, help_row}, out);
 }
 
 /* ---- manual page ---- */
@@ -97,6 +130,12 @@ static void roff_text(FILE *out, const char *text)
 	}
 }
 
+static void man_heading(FILE *out, const char *text, bool is_first)
+{
+	(void)is_first;
+	fprintf(out, ".SS %s\n", text);
+}
+
 static void man_row(FILE *out, const struct opt *opt)
 {
 	CLEANUP_STR struct str text = {0};
@@ -110,7 +149,7 @@ static void man_row(FILE *out, const struct opt *opt)
 	if (opt->type != OPT_FLAG) {
 		fputs(" \\fI", out);
 		roff_text(out, opt->meta ? opt->meta : "VALUE");
-		fputs(opt->type == OPT_WORDS || opt->type == OPT_ARGS ? "\\fR ..." : "\\fR", out);
+		fputs(takes_many(opt) ? "\\fR ..." : "\\fR", out);
 	}
 	describe(opt, &text);
 	if (text.len)
@@ -118,14 +157,6 @@ static void man_row(FILE *out, const struct opt *opt)
 	fputs("\n\\&", out); /* a line that begins with a dot or a quote would be a request */
 	roff_text(out, str_text(&text));
 	fputs(".\n", out);
-}
-
-static bool is_described(const struct opt_set *above, const struct opt *opt)
-{
-	const struct opt_group *group;
-	size_t index;
-	return above && opt_find(above, opt->name, &group, &index) &&
-	       !strcmp(group->opts[index].help, opt->help);
 }
 
 static void man_names(const struct opt_set *set, const struct opt_set *above, FILE *out)
@@ -150,18 +181,5 @@ static void man_names(const struct opt_set *set, const struct opt_set *above, FI
 void opt_man(const struct opt_set *set, const struct opt_set *above, FILE *out)
 {
 	man_names(set, above, out);
-	for (size_t g = 0; g < set->count; g++) {
-		const struct opt_group *group = &set->groups[g];
-		const char *heading = group->title;
-		for (size_t i = 0; i < group->count; i++) {
-			if (group->opts[i].heading)
-				heading = group->opts[i].heading;
-			if (group->opts[i].flags & OPT_F_HIDDEN || is_described(above, &group->opts[i]))
-				continue;
-			if (heading)
-				fprintf(out, ".SS %s\n", heading);
-			heading = NULL;
-			man_row(out, &group->opts[i]);
-		}
-	}
+	print_rows(set, above, &(struct form){man_heading, man_row}, out);
 }
