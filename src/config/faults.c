@@ -89,19 +89,9 @@ static int refuse(const struct reading *r, const struct yaml_node *n, const char
 			    what);
 }
 
-static struct yaml_node *key_find(struct yaml_node *map, const char *key)
-{
-	for (size_t i = 0; i < yaml_count(map); i++) {
-		struct yaml_node *value;
-		if (!strcmp(yaml_pair(map, i, &value, NULL), key))
-			return value;
-	}
-	return NULL;
-}
-
 static int read_error(const struct reading *r)
 {
-	struct yaml_node *n = key_find(r->map, "error");
+	struct yaml_node *n = yaml_find(r->map, "error");
 	const char *text = n ? yaml_text(n) : "EIO";
 	for (int e = 1; text && e < 4096; e++) {
 		const char *name = strerrorname_np(e);
@@ -135,7 +125,7 @@ static int read_operation(const struct reading *r, struct yaml_node *n)
 
 static int read_operations(const struct reading *r)
 {
-	struct yaml_node *n = key_find(r->map, "operation");
+	struct yaml_node *n = yaml_find(r->map, "operation");
 	int rc = 0;
 	if (!n) {
 		r->rule->operations = kinds[r->rule->kind].operations;
@@ -150,7 +140,7 @@ static int read_operations(const struct reading *r)
 
 static bool has_key(const struct reading *r, const char *key)
 {
-	return key_find(r->map, key) != NULL;
+	return yaml_find(r->map, key) != NULL;
 }
 
 /* Keys that mean nothing to this kind of fault, or that it cannot do without. */
@@ -255,7 +245,7 @@ static int read_plan(const char *path, struct yaml *y, struct config_fault_plan 
 		return rc;
 	plan->seed = seed;
 	struct reading r = {.path = path, .problems = problems};
-	return read_rules(&r, root && yaml_kind(root) == YAML_MAPPING ? key_find(root, "faults") : NULL, plan);
+	return read_rules(&r, root ? yaml_find(root, "faults") : NULL, plan);
 }
 
 int config_fault_plan_read(const char *path, struct config_fault_plan *plan, struct problems *problems)

@@ -10,6 +10,7 @@
 #include "config/internal.h"
 
 enum { TOKENS_MAX = 1 << 24, TURNS_MAX = 1000000 };
+#define THINK_MAX_S_LEAST 0.0001
 
 static const char *const arrivals[] = {"open", "closed", NULL};
 static const char *const attentions[] = {"mha", "gqa", "mla", NULL};
@@ -22,8 +23,6 @@ static const char *const attentions[] = {"mha", "gqa", "mla", NULL};
 
 #define NEIGHBOURS(type, a, b) \
  _Static_assert(offsetof(type, b) == offsetof(type, a) + sizeof(((type *)0)->a), #a)
-#define THINK_MAX_S_LEAST 0.0001
-
 NEIGHBOURS(struct config_template, context_min, context_max);
 NEIGHBOURS(struct config_template, generation_min, generation_max);
 NEIGHBOURS(struct config_template, think_min_s, think_max_s);
@@ -256,12 +255,8 @@ typedef int entry_reader(const struct workload_target *to, const char *file, con
 static int read_entries(const struct workload_target *to, struct yaml *y, const char *section,
 			entry_reader *read_entry)
 {
-	struct yaml_node *root = yaml_root(y);
-	struct yaml_node *n = NULL;
-	const char *key;
-	for (size_t i = 0; (key = yaml_pair(root, i, &n, NULL)) && strcmp(key, section); i++)
-		;
-	if (!key || yaml_kind(n) == YAML_NULL)
+	struct yaml_node *n = yaml_find(yaml_root(y), section);
+	if (!n || yaml_kind(n) == YAML_NULL)
 		return 0;
 	if (yaml_kind(n) != YAML_MAPPING)
 		return problems_add(to->problems, ERR_CONFIG_INVALID,

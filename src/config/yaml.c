@@ -531,6 +531,12 @@ const char *yaml_pair(struct yaml_node *n, size_t index, struct yaml_node **valu
 	return n->pairs[index].key;
 }
 
+struct yaml_node *yaml_find(struct yaml_node *n, const char *key)
+{
+	const struct yaml_pair *pair = n->kind == YAML_MAPPING ? pair_find(n, key) : NULL;
+	return pair ? pair->value : NULL;
+}
+
 const char *yaml_text(struct yaml_node *n)
 {
 	return n->kind == YAML_SCALAR ? n->text : NULL;

@@ -33,5 +33,7 @@ size_t yaml_count(const struct yaml_node *n); /* items of a sequence or mapping 
 struct yaml_node *yaml_item(struct yaml_node *n, size_t index);
 /** yaml_pair() - key text (borrowed until yaml_free()) and value of pair @index. @key_line may be NULL. */
 const char *yaml_pair(struct yaml_node *n, size_t index, struct yaml_node **value, unsigned *key_line);
+/** yaml_find() - value of @key, NULL when @n has none or is no mapping. */
+struct yaml_node *yaml_find(struct yaml_node *n, const char *key);
 /** yaml_text() - scalar text, NULL when @n is no scalar. Borrowed until yaml_free(). */
 const char *yaml_text(struct yaml_node *n);
