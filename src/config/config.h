@@ -190,7 +190,8 @@ struct config_working_set {
 struct config_working_set config_working_set(const struct config *cfg);
 /**
  * config_storage_need() - bytes the storage tier of one rank needs so that nothing is evicted before it is read again:
- * the working set less the memory tier, or --storage-capacity-gb where that is less. 0: nothing, or unknown (a trace).
+ * the working set less the memory tier, or --storage-capacity-gb where that is less. 0: nothing, or unknown (a trace); a run that
+ * only writes reads nothing again, and one that only reads is given what fits.
  */
 double config_storage_need(const struct config *cfg);
 

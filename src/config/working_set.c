@@ -5,7 +5,8 @@
  * What a user touches while a conversation lasts is the entries of its turns so far. A request
  * draws its context evenly from max(1, C / divisor)..C, where C is the user's own, drawn evenly
  * from its template's range. A conversation ends after each turn with one probability, so that the
- * turn met at any moment has the geometric distribution, cut at the longest conversation.
+ * turn met at any moment has the geometric distribution, cut at the longest conversation. Without
+ * conversations it is the request's own entry.
  */
 #include "base/mem.h"
 #include "config/config.h"
@@ -39,11 +40,14 @@ static uint32_t max_context(const struct config_workload *w)
 }
 
 /* Mean number of entries that a turn may read or write: all turns so far, or the last two. */
-static double mean_entries(const struct config_workload *w)
+static double mean_entries(const struct config *cfg)
 {
+	const struct config_workload *w = &cfg->workload;
 	double weight = 1;
 	double weights = 0;
 	double sum = 0;
+	if (cfg->opt.disable_multi_turn)
+		return 1;
 	for (uint32_t turn = 1; turn <= w->max_turns_per_conversation; turn++) {
 		uint32_t live = w->multi_turn_last_only ? MIN(turn, 2) : turn;
 		sum += weight * live;
@@ -59,7 +63,7 @@ struct config_working_set config_working_set(const struct config *cfg)
 	struct config_working_set set = {
 		.tokens = mean_context(w),
 		.entry_max_bytes = (double)config_entry_bytes(cfg, max_context(w)),
-		.entries_per_user = mean_entries(w),
+		.entries_per_user = mean_entries(cfg),
 	};
 	set.entry_bytes = (double)cfg->bytes_per_token * set.tokens / (double)cfg->opt.tensor_parallel;
 	set.user_bytes = set.entry_bytes * set.entries_per_user;
@@ -71,7 +75,7 @@ double config_storage_need(const struct config *cfg)
 {
 	const struct config_options *o = &cfg->opt;
 	double need = config_working_set(cfg).all_bytes - o->cpu_mem_gib * GIB;
-	if (o->trace || need < 0)
+	if (o->trace || o->prefill_only || o->decode_only || need < 0)
 		return 0;
 	return o->storage_capacity_gib > 0 ? MIN(need, o->storage_capacity_gib * GIB) : need;
 }
