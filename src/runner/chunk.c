@@ -92,13 +92,30 @@ static struct chunk *chunk_take(struct worker *w, const struct transfer *x, uint
 	return c ? c : chunk_blank(w);
 }
 
+/* The operation that moves these bytes between the buffer and what the chunk reads or writes. */
+static void chunk_op(struct chunk *c, uint64_t offset, uint64_t len)
+{
+	struct transfer *x = c->transfer;
+	tier_op_init(&c->op, c->is_write ? TIER_WRITE : TIER_READ, c->is_write ? &x->target : &x->source, c);
+	c->op.offset = offset;
+	c->op.len = len;
+	c->op.buf = c->buf;
+	c->op.buffer_index = c->index;
+}
+
 static bool is_copying(const struct worker *w, unsigned tier)
 {
 	return tier_of(w, tier)->caps & TIER_CAP_COPIES;
 }
 
+/* Hand a chunk, filled if it is a write, to its tier. */
 static void chunk_issue(struct worker *w, struct chunk *c, unsigned tier)
 {
+	struct transfer *x = c->transfer;
+	if (c->is_write && tier_of(w, tier)->caps & TIER_CAP_COMMIT_COUNTS) {
+		x->dirty_bytes += c->op.len;
+		w->dirty_bytes += c->op.len;
+	}
 	w->chunks_copying += is_copying(w, tier);
 	transfer_submit(w, tier, &c->op);
 }
@@ -111,20 +128,11 @@ static void chunk_submit(struct worker *w, struct transfer *x)
 	unsigned tier = is_write ? transfer_target_tier(x) : transfer_source_tier(x);
 	c->transfer = x;
 	c->is_write = is_write;
-	tier_op_init(&c->op, is_write ? TIER_WRITE : TIER_READ, is_write ? &x->target : &x->source, c);
-	c->op.offset = x->next_offset;
-	c->op.len = len;
-	c->op.buf = c->buf;
-	c->op.buffer_index = c->index;
+	chunk_op(c, x->next_offset, len);
 	x->next_offset += c->op.len;
 	x->chunks++;
-	if (is_write) {
+	if (is_write)
 		chunk_fill(w, c);
-		if (tier_of(w, tier)->caps & TIER_CAP_COMMIT_COUNTS) {
-			x->dirty_bytes += c->op.len;
-			w->dirty_bytes += c->op.len;
-		}
-	}
 	if (!x->has_submitted) {
 		x->has_submitted = true;
 		x->submit_ns = run_now(w);
@@ -136,18 +144,8 @@ static void chunk_submit(struct worker *w, struct transfer *x)
 static void chunk_forward(struct worker *w, struct chunk *c)
 {
 	struct transfer *x = c->transfer;
-	uint64_t offset = c->op.offset;
-	uint64_t len = c->op.len;
 	c->is_write = true;
-	tier_op_init(&c->op, TIER_WRITE, &x->target, c);
-	c->op.offset = offset;
-	c->op.len = len;
-	c->op.buf = c->buf;
-	c->op.buffer_index = c->index;
-	if (tier_of(w, transfer_target_tier(x))->caps & TIER_CAP_COMMIT_COUNTS) {
-		x->dirty_bytes += len;
-		w->dirty_bytes += len;
-	}
+	chunk_op(c, c->op.offset, c->op.len);
 	chunk_issue(w, c, transfer_target_tier(x));
 }
 
