@@ -125,7 +125,6 @@ struct transfer {
 	uint64_t issue_ns, submit_ns, end_ns;
 	uint32_t chunks;       /* in flight */
 	bool is_source_open, is_target_open;
-	bool has_permit;
 	bool has_submitted;    /* submit_ns is set */
 	bool wants_sync;
 	bool is_not_cold; /* read: another reader of the file was there first */
@@ -183,7 +182,7 @@ enum task_step {
 	STEP_BLOCKS_WRITE,
 	STEP_GENERATION,
 	STEP_FILL,
-	STEP_END,
+	STEP_END, /* not in service: done, or not begun */
 };
 
 /** A request in service: a program of steps, each a list of entries. */
@@ -450,6 +449,8 @@ uint64_t entry_tokens(const struct worker *w, uint64_t payload_bytes);
 void *worker_main(void *arg);
 int worker_init(struct worker *w, struct runner *r, unsigned index);
 void worker_release(struct worker *w);
+/** worker_share() - worker @index's part of @total: parts add up to it, but nobody is left without. */
+uint32_t worker_share(uint32_t total, uint32_t workers, unsigned index);
 /** worker_sizes() - how large the pools of worker @index are; a pure function of the set-up (runner.c). */
 void worker_sizes(const struct runner_setup *s, unsigned index, struct worker *w);
 /** worker_post() - put @x into its worker's mailbox and wake it. Threads: any. */

@@ -20,7 +20,6 @@ bool permit_take(struct transfer *x)
 		p->free--;
 	else
 		list_push_back(&p->waiting, &x->permit_node);
-	x->has_permit = taken;
 	pthread_mutex_unlock(&p->lock);
 	return taken;
 }
@@ -31,12 +30,9 @@ void permit_give(struct transfer *x)
 	if (!p->is_limited || x->purpose == FOR_FILL)
 		return;
 	pthread_mutex_lock(&p->lock);
-	x->has_permit = false;
 	struct list *node = list_pop_front(&p->waiting);
 	struct transfer *next = node ? list_entry(node, struct transfer, permit_node) : NULL;
-	if (next)
-		next->has_permit = true;
-	else
+	if (!next)
 		p->free++;
 	pthread_mutex_unlock(&p->lock);
 	if (next)

@@ -24,8 +24,7 @@ void run_stop_at(struct runner *r, uint64_t ns)
 		worker_wake(&r->workers[i]);
 }
 
-/* Worker @index's part of @total: parts add up to it, and nobody is left without. */
-static uint32_t share(uint32_t total, uint32_t workers, unsigned index)
+uint32_t worker_share(uint32_t total, uint32_t workers, unsigned index)
 {
 	uint32_t each = total / workers + (index < total % workers);
 	return each ? each : 1;
@@ -38,15 +37,15 @@ uint32_t runner_spare_chunks(const struct config *cfg)
 
 void worker_sizes(const struct runner_setup *s, unsigned index, struct worker *w)
 {
-	w->task_count = share(s->in_service_max, s->workers, index);
-	w->ops_max = share(s->ops_in_flight, s->workers, index);
+	w->task_count = worker_share(s->in_service_max, s->workers, index);
+	w->ops_max = worker_share(s->ops_in_flight, s->workers, index);
 	w->room_max = w->ops_max + 16;
 	uint64_t wanted = (uint64_t)w->task_count * (uint64_t)s->cfg->opt.request_parallel;
 	w->transfer_count = (uint32_t)MIN(wanted, TRANSFERS_PER_WORKER_MAX) + w->room_max;
 	bool has_data = false;
 	for (unsigned i = 0; i < s->tier_count; i++)
 		has_data |= !(s->tier[i]->caps & TIER_CAP_WHOLE);
-	w->chunks_max = has_data ? share(s->io_depth, s->workers, index) : 0;
+	w->chunks_max = has_data ? worker_share(s->io_depth, s->workers, index) : 0;
 	w->chunk_count = has_data ? w->chunks_max + runner_spare_chunks(s->cfg) : 0;
 	w->dirty_max_bytes = DIRTY_MAX_BYTES / s->workers;
 }

@@ -161,5 +161,5 @@ uint32_t runner_spare_chunks(const struct config *cfg);
 /* The window of zstd -3. */
 enum { RUNNER_NOISE_APART_BYTES = 2 << 20 };
 
-/** runner_memory_bytes() - what runner_new() will allocate: chunk buffers, histograms as far as they are touched, operations, users. */
+/** runner_memory_bytes() - what runner_new() will allocate: chunk buffers, histograms (in full: they cost RAM only where they are touched), operations, users. */
 uint64_t runner_memory_bytes(const struct runner_setup *setup, uint32_t streams);

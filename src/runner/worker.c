@@ -41,6 +41,7 @@ static int worker_pools(struct worker *w)
 		return -ENOMEM;
 	for (uint32_t i = 0; i < w->task_count; i++) {
 		w->tasks[i].worker = w;
+		w->tasks[i].step = STEP_END;
 		list_push_back(&w->tasks_free, &w->tasks[i].node);
 	}
 	for (uint32_t i = 0; i < w->transfer_count; i++) {
@@ -192,20 +193,22 @@ static bool timers_fire(struct worker *w)
 	return any;
 }
 
-static void task_start(struct worker *w, struct task *t, uint64_t arrival_ns)
+/* A task off the free list, cleared but for its request. */
+static void task_take(struct worker *w, struct task *t)
 {
 	struct request request = t->request; /* keeps its block buffer */
-	struct list node = {0};
-	*t = (struct task){
-		.worker = w,
-		.request = request,
-		.arrival_ns = arrival_ns,
-		.start_ns = w->now_ns,
-		.node = node,
-	};
+	list_remove(&t->node);
+	*t = (struct task){.worker = w, .request = request};
 	w->tasks_busy++;
+}
+
+static void task_start(struct worker *w, struct task *t, uint64_t arrival_ns)
+{
+	task_take(w, t);
+	t->arrival_ns = arrival_ns;
+	t->start_ns = w->now_ns;
 	if (in_window(w, w->now_ns))
-		count_add(w, COUNT_QOS(request.qos, QOS_ADMITTED), 1);
+		count_add(w, COUNT_QOS(t->request.qos, QOS_ADMITTED), 1);
 	task_begin(t);
 }
 
@@ -220,7 +223,6 @@ static bool admit(struct worker *w)
 		uint64_t arrival_ns;
 		if (!admission_take(&w->run->admission, w->now_ns, &t->request, &arrival_ns))
 			break;
-		list_remove(&t->node);
 		task_start(w, t, arrival_ns);
 		any = true;
 	}
@@ -342,16 +344,14 @@ static bool fill_start(struct worker *w)
 	struct runner *r = w->run;
 	bool is_stopped = atomic_load_explicit(&r->is_stop_asked, memory_order_relaxed) ||
 			  atomic_load_explicit(&r->stop_ns, memory_order_relaxed) != UINT64_MAX;
-	uint32_t parallel = r->fill.parallel / r->worker_count + (w->index < r->fill.parallel % r->worker_count);
+	uint32_t parallel = worker_share(r->fill.parallel, r->worker_count, w->index);
 	bool any = false;
-	while (!is_stopped && w->tasks_busy < MAX(parallel, 1) && !list_empty(&w->tasks_free)) {
+	while (!is_stopped && w->tasks_busy < parallel && !list_empty(&w->tasks_free)) {
 		uint64_t number = atomic_fetch_add_explicit(&r->fill_next, 1, memory_order_relaxed);
 		if (number >= r->fill.count)
 			break;
-		struct task *t = list_entry(list_pop_front(&w->tasks_free), struct task, node);
-		struct request request = t->request;
-		*t = (struct task){.worker = w, .request = request};
-		w->tasks_busy++;
+		struct task *t = list_entry(w->tasks_free.next, struct task, node);
+		task_take(w, t);
 		task_begin_fill(t, number);
 		any = true;
 	}
@@ -391,16 +391,9 @@ static void worker_close_window(struct worker *w)
 		count_add(w, COUNT_READY_DELAY_NS, thread_ready_delay_ns() - w->ready_begin_ns);
 	}
 	series_close(w);
-	bool *is_busy = calloc(w->task_count, sizeof(*is_busy));
-	for (uint32_t i = 0; i < w->task_count && is_busy; i++)
-		is_busy[i] = true;
-	list_for_each(node, &w->tasks_free)
-		if (is_busy)
-			is_busy[list_entry(node, struct task, node) - w->tasks] = false;
-	for (uint32_t i = 0; i < w->task_count && is_busy; i++)
-		if (is_busy[i])
+	for (uint32_t i = 0; i < w->task_count; i++)
+		if (w->tasks[i].step != STEP_END)
 			count_add(w, COUNT_QOS(w->tasks[i].request.qos, QOS_CANCELLED), 1);
-	free(is_busy);
 }
 
 static void drain_until(struct worker *w, uint64_t until_ns)
