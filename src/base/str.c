@@ -358,6 +358,14 @@ const char *fmt_double(char *buf, size_t size, double value)
 	return buf;
 }
 
+bool str_is_among(const char *text, const char *const *list, size_t count)
+{
+	for (size_t i = 0; i < count; i++)
+		if (!strcmp(list[i], text))
+			return true;
+	return false;
+}
+
 unsigned str_distance(const char *a, const char *b)
 {
 	size_t la = strlen(a);

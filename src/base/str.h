@@ -79,5 +79,8 @@ const char *fmt_size_exact(char *buf, size_t size, uint64_t bytes);
 /** fmt_double() - shortest text that reads back as the same double, always with '.' or 'e' ("16.0"). */
 const char *fmt_double(char *buf, size_t size, double value);
 
+/** str_is_among() - is @text one of @list? */
+bool str_is_among(const char *text, const char *const *list, size_t count);
+
 /** str_distance() - Levenshtein distance, for "did you mean"; texts longer than 63 bytes give 64. */
 unsigned str_distance(const char *a, const char *b);

@@ -36,14 +36,6 @@ static const char *const free_options[] = {
 	"--cleanup",    "--quiet",     "--performance-profile",
 };
 
-static bool is_free(const char *name)
-{
-	for (size_t i = 0; i < ARRAY_LEN(free_options); i++)
-		if (!strcmp(free_options[i], name))
-			return true;
-	return false;
-}
-
 /* Issues, or only their number where @issues is NULL. */
 struct findings {
 	struct strlist *issues;
@@ -91,7 +83,7 @@ static void compare_common(const struct cmd_invocation *inv, struct findings *f)
 	expect(f, o->generation_mode == GENERATION_NONE, "--generation-mode: expected none");
 	expect(f, o->seed == CLOSED_SEED, "--seed: expected %d", CLOSED_SEED);
 	for (size_t i = 0; i < g->count; i++)
-		if (!is_free(g->opts[i].name))
+		if (!str_is_among(g->opts[i].name, free_options, ARRAY_LEN(free_options)))
 			expect(f, g->source[i] == OPT_FROM_DEFAULT, "%s may not be changed", g->opts[i].name);
 }
 

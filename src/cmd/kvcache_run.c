@@ -60,14 +60,6 @@ static const char *const leading[] = {
 /* Options that this program decides; a given value has been seen to elsewhere. */
 static const char *const decided[] = {"--cache-dir", "--output"};
 
-static bool is_among(const char *name, const char *const *names, size_t count)
-{
-	for (size_t i = 0; i < count; i++)
-		if (!strcmp(names[i], name))
-			return true;
-	return false;
-}
-
 static int add_leading(const struct opt_group *group, struct strlist *argv)
 {
 	struct opt_set set = {.groups = group, .count = 1};
@@ -87,8 +79,8 @@ static int add_others(const struct opt_group *group, struct strlist *argv)
 	for (size_t i = 0; !rc && i < group->count; i++) {
 		const char *name = group->opts[i].name;
 		if (group->source[i] != OPT_FROM_DEFAULT &&
-		    !is_among(name, leading, ARRAY_LEN(leading)) &&
-		    !is_among(name, decided, ARRAY_LEN(decided)))
+		    !str_is_among(name, leading, ARRAY_LEN(leading)) &&
+		    !str_is_among(name, decided, ARRAY_LEN(decided)))
 			rc = opt_to_argv(group, i, argv);
 	}
 	return rc;

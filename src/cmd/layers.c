@@ -28,10 +28,7 @@ static const char *const foreign_keys[] = {"--systemname", "--data-dir", "--chec
 
 static bool is_foreign(const char *name)
 {
-	for (size_t i = 0; i < ARRAY_LEN(foreign_keys); i++)
-		if (!strcmp(foreign_keys[i], name))
-			return true;
-	return false;
+	return str_is_among(name, foreign_keys, ARRAY_LEN(foreign_keys));
 }
 
 /* Name of the option that a key or a variable means: "num_users" and "NUM_USERS" are "--num-users". */

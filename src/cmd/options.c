@@ -209,10 +209,7 @@ static const char *const refused_commands[] = {"training", "checkpointing", "vec
 
 bool cmd_is_refused(const char *name)
 {
-	for (size_t i = 0; i < ARRAY_LEN(refused_commands); i++)
-		if (!strcmp(refused_commands[i], name))
-			return true;
-	return false;
+	return str_is_among(name, refused_commands, ARRAY_LEN(refused_commands));
 }
 
 /* The whole name of a refused option, NULL when it is none. */
@@ -254,20 +251,14 @@ enum cmd_name cmd_options_lookup(const struct cmd_invocation *inv, const char *n
 
 static bool is_size_row(const struct opt *opt)
 {
-	for (size_t i = 0; i < ARRAY_LEN(size_rows); i++)
-		if (!strcmp(opt->name, size_rows[i]))
-			return true;
-	return false;
+	return str_is_among(opt->name, size_rows, ARRAY_LEN(size_rows));
 }
 
 /* By these this program talks to the engine; nobody else types them. */
 static bool is_between_us(const struct opt *opt)
 {
 	static const char *const names[] = {"--frames", "--host-series-interval", "--require-space"};
-	for (size_t i = 0; i < ARRAY_LEN(names); i++)
-		if (!strcmp(opt->name, names[i]))
-			return true;
-	return false;
+	return str_is_among(opt->name, names, ARRAY_LEN(names));
 }
 
 /* A row of ours takes the place of the engine's of the same name (--quiet). */
