@@ -12,6 +12,7 @@
 #include <time.h>
 
 #include "base/err.h"
+#include "base/log.h"
 #include "config/config.h"
 #include "config/opt.h"
 #include "launch/job.h"
@@ -217,6 +218,8 @@ bool cmd_is_refused(const char *name);
 
 /* distributed.c */
 
+struct cmd_validation;
+
 /**
  * cmd_job_check() - hosts and layout of @inv into @inv->job
  * Return: 0 (look at @problems->count) or -ENOMEM.
@@ -230,7 +233,6 @@ void cmd_job_release(struct cmd_job *job);
  * @engine: the one of a local run
  * Return: 0 or -ENOMEM.
  */
-struct cmd_validation;
 int cmd_job_find(struct cmd_validation *v, struct cmd_invocation *inv, const struct launch_program *engine);
 
 /** cmd_job_prefix() - launcher and rank engine, the beginning of @argv. Return: 0 or -ENOMEM. */
@@ -241,10 +243,14 @@ void cmd_job_record(const struct cmd_invocation *inv, struct record *r);
 
 /* report.c */
 
-/** cmd_report() - one error as a log line with its suggestion. Return: its exit code. */
+/** cmd_log_error() - one error as a log line with its suggestion. @lead: stands before it, as in "2. ". */
+void cmd_log_error(enum log_level level, const char *lead, const struct error *err);
+/** cmd_report() - the same at level ERROR. Return: its exit code. */
 int cmd_report(const struct error *err);
 /** cmd_report_all() - several. Return: the exit code of the first. */
 int cmd_report_all(const struct problems *problems);
+/** cmd_report_memory() - there is none left. Return: its exit code. */
+int cmd_report_memory(void);
 /** cmd_report_stdout() - what was printed and did not arrive is an error. Return: @code, or that error's where it was EXIT_OK. */
 int cmd_report_stdout(int code);
 /** cmd_is_terminal() - can a line be drawn again on standard error? */

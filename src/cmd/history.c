@@ -11,11 +11,6 @@
 #include "cmd/cmd.h"
 #include "record/ledger.h"
 
-static int report_memory(void)
-{
-	return cmd_report(&(struct error){.code = ERR_INTERNAL, .message = "out of memory"});
-}
-
 static const char *text_of(const json_t *run, const char *key)
 {
 	const char *text = json_string_value(json_object_get(run, key));
@@ -363,7 +358,7 @@ int cmd_history_list(struct cmd_invocation *inv)
 	if (code)
 		return code;
 	if (choose(&inv->history, &l, &runs)) {
-		code = report_memory();
+		code = cmd_report_memory();
 	} else if (inv->history.json) {
 		json_dumpf(runs, stdout, JSON_INDENT(2));
 		putchar('\n');
@@ -402,7 +397,7 @@ static int print_details(const struct ledger *l, json_t *run)
 	const char *key;
 	json_t *value;
 	if (ledger_inspect(l, run) || add_paths(l, run))
-		return report_memory();
+		return cmd_report_memory();
 	json_object_foreach (run, key, value)
 		if (strcmp(key, "id") && strcmp(key, "argv") && strcmp(key, "command_line") &&
 		    strcmp(key, "problems"))
@@ -458,7 +453,7 @@ int cmd_history_show(struct cmd_invocation *inv)
 
 /* --- rerun */
 
-/* The recorded words. @problems with the reason where there are none. */
+/* The recorded words; an error where there are none. */
 static int take_words(const json_t *run, struct strlist *argv, struct error *err)
 {
 	size_t i;

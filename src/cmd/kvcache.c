@@ -99,8 +99,7 @@ int cmd_kvcache_record(struct cmd_invocation *inv, struct record **ret, char **r
 	char *dir = asked ? cache_dir(inv, asked) : record_path(r, "kvcache_data");
 	if (!dir) {
 		record_free(r);
-		return cmd_report(
-			&(struct error){.code = ERR_INTERNAL, .message = "out of memory"});
+		return cmd_report_memory();
 	}
 	describe(r, inv, dir);
 	*ret = r;

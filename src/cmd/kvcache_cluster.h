@@ -40,7 +40,7 @@ struct kvcache_cluster {
 
 /**
  * kvcache_cluster_collect() - the state at the start
- * @entries: hosts as typed, with their slots; NULL: none
+ * @entries: hosts as typed, with their slots; not looked at where there is only this machine
  * Before anything is created: it may take its time, and be interrupted.
  */
 void kvcache_cluster_collect(struct kvcache_cluster *k, const struct cmd_invocation *inv,

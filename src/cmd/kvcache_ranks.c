@@ -303,7 +303,7 @@ int kvcache_ranks_finish(struct kvcache_ranks *k, const char *path, json_t **ret
 	int rc = json_object_set(all, "aggregate", aggregate);
 	if (!rc && json_is_true(json_object_get(aggregate, "partial_failure")))
 		rc = json_object_set_new(all, "partial", json_true());
-	int code = rc ? cmd_report(&(struct error){.code = ERR_INTERNAL, .message = "out of memory"}) : write_all(path, all);
+	int code = rc ? cmd_report_memory() : write_all(path, all);
 	json_decref(all);
 	*ret_aggregate = aggregate;
 	if (code == EXIT_OK && k->write_error.code)

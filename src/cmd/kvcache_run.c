@@ -32,11 +32,6 @@ struct kvcache_run {
 	struct launch_result ended;
 };
 
-static int report_memory(void)
-{
-	return cmd_report(&(struct error){.code = ERR_INTERNAL, .message = "out of memory"});
-}
-
 static void run_release(struct kvcache_run *run)
 {
 	launch_program_release(&run->engine);
@@ -171,7 +166,7 @@ static int open_run(struct kvcache_run *run)
 	run->stdout_path = record_path(run->record, "kvcache_%s.stdout.log", stamp);
 	run->stderr_path = record_path(run->record, "kvcache_%s.stderr.log", stamp);
 	if (!run->result_path || !run->stdout_path || !run->stderr_path || build_argv(run))
-		return report_memory();
+		return cmd_report_memory();
 	kvcache_cluster_record(&run->cluster, run->record);
 	record_engine(run, json_null(), json_null());
 	log_status("Run directory: %s", record_dir(run->record));
@@ -452,7 +447,7 @@ static int run_engine(struct kvcache_run *run)
 	};
 	bool is_job = run->inv->job.is_distributed;
 	if (is_job && open_ranks(run))
-		return report_memory();
+		return cmd_report_memory();
 	request.job = is_job ? &job : NULL;
 	if (launch_run(&request, &run->ended, &err))
 		return cmd_report(&err);

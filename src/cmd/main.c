@@ -6,12 +6,14 @@
  *      main ----------- finds the command (commands.c), reads its options (options.c, layers.c,
  *       |               config/opt.h)
  *       |
- *       +- kvcache_run.c ------ config/  are these options a possible run?
- *       |                       launch/  where the engine is; its argument vector; its process and
- * output |                       cluster/ facts of this machine |                       record/ the
- * run directory, the metadata, the numbers of the result
+ *       +- kvcache_run.c ------ config/   are these options a possible run?
+ *       |                       launch/   where the engine is; its argument vector, process and output
+ *       |                       cluster/  facts of the machines
+ *       |                       record/   the run directory, the metadata, the numbers of the result
  *       |
  *       +- kvcache_datasize.c - config/, model/  how large the KV cache of a workload is
+ *       |
+ *       +- history.c ---------- record/  the list of runs
  *
  * Every message goes through report.c and base/log. Exit codes: base/err.h.
  */
@@ -113,8 +115,7 @@ static int invoke(struct cmd_invocation *inv, int argc, char **argv)
 	if (!rc && !help)
 		rc = inv->command->check(inv, &problems);
 	if (rc) {
-		code = cmd_report(
-			&(struct error){.code = ERR_INTERNAL, .message = "out of memory"});
+		code = cmd_report_memory();
 	} else if (help) {
 		help_command(stdout, inv);
 		code = EXIT_OK;
@@ -137,8 +138,7 @@ static int run_command(const struct cmd_command *command, int argc, char **argv)
 		str_add_quoted(&line, argv[i]);
 	}
 	if (!inv || line.rc)
-		return cmd_report(
-			&(struct error){.code = ERR_INTERNAL, .message = "out of memory"});
+		return cmd_report_memory();
 	inv->command = command;
 	inv->command_line = str_text(&line);
 	inv->argv = argv;

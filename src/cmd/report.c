@@ -9,10 +9,15 @@
 #include "base/log.h"
 #include "cmd/cmd.h"
 
+void cmd_log_error(enum log_level level, const char *lead, const struct error *err)
+{
+	log_line(level, "%s[E%d] %s%s%s", lead, (int)err->code, err->message,
+		 err->hint[0] ? "\n    Suggestion: " : "", err->hint);
+}
+
 int cmd_report(const struct error *err)
 {
-	log_error("[E%d] %s%s%s", (int)err->code, err->message,
-		  err->hint[0] ? "\n    Suggestion: " : "", err->hint);
+	cmd_log_error(LOG_ERROR, "", err);
 	return err_exit_code(err->code);
 }
 
@@ -21,6 +26,11 @@ int cmd_report_all(const struct problems *problems)
 	for (size_t i = 0; i < problems->count; i++)
 		cmd_report(&problems->list[i]);
 	return problems->count ? err_exit_code(problems->list[0].code) : EXIT_OK;
+}
+
+int cmd_report_memory(void)
+{
+	return cmd_report(&(struct error){.code = ERR_INTERNAL, .message = "out of memory"});
 }
 
 int cmd_report_stdout(int code)

@@ -127,25 +127,18 @@ void cmd_validation_local(struct cmd_validation *v)
 
 /* ---- telling ---- */
 
-static void tell_warnings(const struct cmd_validation *v)
-{
-	for (size_t i = 0; i < v->warnings.count; i++) {
-		const struct error *e = &v->warnings.list[i];
-		log_warning("[E%d] %s%s%s", (int)e->code, e->message, e->hint[0] ? "\n    Suggestion: " : "", e->hint);
-	}
-}
-
 int cmd_validation_report(const struct cmd_validation *v)
 {
-	tell_warnings(v);
+	for (size_t i = 0; i < v->warnings.count; i++)
+		cmd_log_error(LOG_WARNING, "", &v->warnings.list[i]);
 	if (v->rc)
-		return cmd_report(&(struct error){.code = ERR_INTERNAL, .message = "out of memory"});
+		return cmd_report_memory();
 	if (v->errors.count <= 1)
 		return cmd_report_all(&v->errors);
 	for (size_t i = 0; i < v->errors.count; i++) {
-		const struct error *e = &v->errors.list[i];
-		log_error("%zu. [E%d] %s%s%s", i + 1, (int)e->code, e->message,
-			  e->hint[0] ? "\n    Suggestion: " : "", e->hint);
+		char number[24];
+		snprintf(number, sizeof(number), "%zu. ", i + 1);
+		cmd_log_error(LOG_ERROR, number, &v->errors.list[i]);
 	}
 	log_error("%zu problems; nothing was started", v->errors.count);
 	return err_exit_code(v->errors.list[0].code);
