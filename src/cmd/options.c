@@ -143,7 +143,7 @@ static const struct opt rerun_table[] = {
 };
 /* clang-format on */
 
-#define TABLE(rows) (rows), ARRAY_LEN(rows)
+#define ROWS(rows, member) (rows), ARRAY_LEN(rows), offsetof(struct cmd_invocation, member)
 
 /* Our own groups in the order of help, and what they fill. */
 static const struct {
@@ -153,24 +153,15 @@ static const struct {
 	size_t count;
 	size_t target; /* into struct cmd_invocation */
 } tables[] = {
-	{CMD_GROUP_PROGRAM, "Program", TABLE(program_table),
-	 offsetof(struct cmd_invocation, kvcache)},
-	{CMD_GROUP_CLUSTER, "Cluster information", TABLE(cluster_table),
-	 offsetof(struct cmd_invocation, cluster)},
-	{CMD_GROUP_DISTRIBUTED, "Distributed execution", TABLE(distributed_table),
-	 offsetof(struct cmd_invocation, distributed)},
-	{CMD_GROUP_DISTRIBUTED, "MPI launcher", TABLE(launcher_table),
-	 offsetof(struct cmd_invocation, distributed)},
-	{CMD_GROUP_LIST, "Which runs", TABLE(list_table),
-	 offsetof(struct cmd_invocation, history)},
-	{CMD_GROUP_SHOW, "Which runs", TABLE(show_table),
-	 offsetof(struct cmd_invocation, history)},
-	{CMD_GROUP_RERUN, "This time", TABLE(rerun_table),
-	 offsetof(struct cmd_invocation, universal)},
-	{CMD_GROUP_UNIVERSAL, "Every benchmark", TABLE(universal_table),
-	 offsetof(struct cmd_invocation, universal)},
-	{CMD_GROUP_EVERY, "Every command", TABLE(every_table),
-	 offsetof(struct cmd_invocation, universal)},
+	{CMD_GROUP_PROGRAM, "Program", ROWS(program_table, kvcache)},
+	{CMD_GROUP_CLUSTER, "Cluster information", ROWS(cluster_table, cluster)},
+	{CMD_GROUP_DISTRIBUTED, "Distributed execution", ROWS(distributed_table, distributed)},
+	{CMD_GROUP_DISTRIBUTED, "MPI launcher", ROWS(launcher_table, distributed)},
+	{CMD_GROUP_LIST, "Which runs", ROWS(list_table, history)},
+	{CMD_GROUP_SHOW, "Which runs", ROWS(show_table, history)},
+	{CMD_GROUP_RERUN, "This time", ROWS(rerun_table, universal)},
+	{CMD_GROUP_UNIVERSAL, "Every benchmark", ROWS(universal_table, universal)},
+	{CMD_GROUP_EVERY, "Every command", ROWS(every_table, universal)},
 };
 
 /* Rows of kv-cache's table that say how large things are. */
