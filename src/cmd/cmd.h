@@ -28,6 +28,7 @@ struct cmd_universal {
 	char *config_file;
 	bool what_if;
 	bool skip_validation;
+	char *verify_lockfile; /* NULL: none */
 	bool open, closed;
 	bool allow_invalid;
 	bool quiet;

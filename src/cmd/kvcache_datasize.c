@@ -7,7 +7,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "cluster/host.h"
-#include "cmd/cmd.h"
+#include "cmd/validate.h"
 
 #define GIB 1073741824.0
 #define MIB 1048576.0
@@ -170,12 +170,23 @@ static json_t *estimate_json(const struct estimate *e)
 	return all;
 }
 
+static int validate(const struct cmd_invocation *inv)
+{
+	struct cmd_validation v = {.inv = inv};
+	cmd_validation_lockfile(&v, NULL);
+	int code = cmd_validation_report(&v);
+	cmd_validation_release(&v);
+	return code;
+}
+
 int cmd_kvcache_datasize(struct cmd_invocation *inv)
 {
 	struct record *r = NULL;
 	CLEANUP_FREE char *cache_dir = NULL;
 	const struct config *cfg = &inv->config;
-	int code = cmd_kvcache_record(inv, &r, &cache_dir);
+	int code = validate(inv);
+	if (!code)
+		code = cmd_kvcache_record(inv, &r, &cache_dir);
 	if (code)
 		return code;
 	for (size_t i = 0; i < cfg->notices.count; i++)

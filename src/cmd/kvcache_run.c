@@ -502,6 +502,7 @@ static int validate(struct kvcache_run *run)
 	v.rc = find_engine(run, &v);
 	if (!v.rc)
 		v.rc = cmd_job_find(&v, run->inv, &run->engine);
+	cmd_validation_lockfile(&v, &run->engine);
 	cmd_validation_local(&v);
 	cmd_validation_hosts(&v);
 	int code = cmd_validation_report(&v);

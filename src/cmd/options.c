@@ -43,6 +43,8 @@ static const struct opt universal_table[] = {
 	 .help = "show what would be started, and start nothing"},
 	{"--skip-validation", NULL, OPT_FLAG, FIELD(skip_validation),
 	 .help = "do not check first whether this machine has room for it"},
+	{"--verify-lockfile", NULL, OPT_TEXT, FIELD(verify_lockfile), .meta = "FILE", .flags = OPT_F_FILE,
+	 .help = "do nothing unless mlpstorage, kv-cache, glibc and linux have the versions that FILE names, as in \"kv-cache==1.2.3\""},
 	{"--open", NULL, OPT_FLAG, FIELD(open),
 	 .help = "the run is meant for the open division: recorded, and judged by its rules"},
 	{"--closed", NULL, OPT_FLAG, FIELD(closed),
@@ -180,19 +182,10 @@ static const struct {
 
 /*
  * Names that exist in other versions of this program. They are never taken for something else and
- * never ignored. An option is refused where the command has a group of @groups.
+ * never ignored. The options are those of a run.
  */
-static const struct {
-	const char *name;
-	const char *short_name;
-	unsigned groups;
-} refused_options[] = {
-	{"--enable-rag", NULL, CMD_GROUP_PROGRAM},
-	{"--rag-num-docs", NULL, CMD_GROUP_PROGRAM},
-	{"--enable-autoscaling", NULL, CMD_GROUP_PROGRAM},
-	{"--autoscaler-mode", NULL, CMD_GROUP_PROGRAM},
-	{"--verify-lockfile", NULL, CMD_GROUP_UNIVERSAL},
-};
+static const char *const refused_options[] = {"--enable-rag", "--rag-num-docs", "--enable-autoscaling",
+					      "--autoscaler-mode"};
 
 static const char *const refused_commands[] = {"training", "checkpointing", "vectordb",
 					       "reports",  "lockfile",
@@ -203,24 +196,19 @@ bool cmd_is_refused(const char *name)
 	return str_is_among(name, refused_commands, ARRAY_LEN(refused_commands));
 }
 
-/* The whole name of a refused option, NULL when it is none. */
-static const char *find_refused(unsigned groups, const char *name, size_t len)
+static bool has_refused(const struct cmd_invocation *inv)
 {
-	for (size_t i = 0; i < ARRAY_LEN(refused_options); i++) {
-		const char *brief = refused_options[i].short_name;
-		if (!(refused_options[i].groups & groups))
-			continue;
-		if ((strlen(refused_options[i].name) == len &&
-		     !memcmp(refused_options[i].name, name, len)) ||
-		    (brief && strlen(brief) == len && !memcmp(brief, name, len)))
-			return refused_options[i].name;
-	}
-	return NULL;
+	return inv->command->groups & CMD_GROUP_PROGRAM;
 }
 
-static int refuse(struct problems *problems, const char *where, const char *name)
+/* The refused option of a word "--name" or "--name=value", NULL when it is none. */
+static const char *find_refused(const char *word)
 {
-	return problems_add(problems, ERR_UNSUPPORTED, "%s%s: not in this version", where, name);
+	size_t len = strcspn(word, "=");
+	for (size_t i = 0; i < ARRAY_LEN(refused_options); i++)
+		if (strlen(refused_options[i]) == len && !memcmp(refused_options[i], word, len))
+			return refused_options[i];
+	return NULL;
 }
 
 enum cmd_name cmd_options_lookup(const struct cmd_invocation *inv, const char *name)
@@ -230,10 +218,10 @@ enum cmd_name cmd_options_lookup(const struct cmd_invocation *inv, const char *n
 	size_t index;
 	if (opt_find(&inv->set, name, &group, &index))
 		return group->opts[index].flags & OPT_F_TYPED ? CMD_NAME_ELSEWHERE : CMD_NAME_OURS;
-	if (find_refused(inv->command->groups, name, strlen(name)))
+	bool is_refused = find_refused(name);
+	if (is_refused && has_refused(inv))
 		return CMD_NAME_REFUSED;
-	bool is_known = opt_find(&engine, name, &group, &index) ||
-			find_refused(~0U, name, strlen(name));
+	bool is_known = is_refused || opt_find(&engine, name, &group, &index);
 	for (size_t i = 0; !is_known && i < ARRAY_LEN(tables); i++)
 		for (size_t k = 0; !is_known && k < tables[i].count; k++)
 			is_known = !strcmp(tables[i].opts[k].name, name);
@@ -370,11 +358,10 @@ static int take_refused(const struct cmd_invocation *inv, int argc, char *const 
 	int rc = 0;
 	bool is_taking = false;
 	for (int i = 0; !rc && i < argc; i++) {
-		const char *name =
-			find_refused(inv->command->groups, argv[i], strcspn(argv[i], "="));
+		const char *name = has_refused(inv) ? find_refused(argv[i]) : NULL;
 		is_taking = name || (is_taking && argv[i][0] != '-');
 		if (name)
-			rc = refuse(problems, "", name);
+			rc = problems_add(problems, ERR_UNSUPPORTED, "%s: not in this version", name);
 		else if (!is_taking)
 			rc = strlist_add(rest, argv[i]);
 	}

@@ -35,6 +35,12 @@ void cmd_validation_hosts(struct cmd_validation *v);
 void cmd_validation_local(struct cmd_validation *v);
 
 /**
+ * cmd_validation_lockfile() - are the versions those of --verify-lockfile, where it is given? (lockfile.c)
+ * @engine: NULL: none is needed, or it was not found
+ */
+void cmd_validation_lockfile(struct cmd_validation *v, const struct launch_program *engine);
+
+/**
  * cmd_validation_report() - tell what was found
  * Return: EXIT_OK, or the exit code of the first error.
  */

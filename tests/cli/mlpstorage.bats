@@ -88,7 +88,7 @@ into_full() {
 
 @test "options of other versions are refused, with their values" {
 	for words in "--enable-rag" "--rag-num-docs 5" \
-		"--enable-autoscaling" "--autoscaler-mode qos" "--verify-lockfile f"; do
+		"--enable-autoscaling" "--autoscaler-mode qos"; do
 		expect 2 "$MLPSTORAGE" kvcache run --results-dir "$R" $words --what-if
 		[ "$(grep -c '\[E' "$ERR")" -eq 1 ]
 		has "$ERR" ": not in this version"

@@ -167,3 +167,53 @@ fake_cluster() {
 	lacks "$ERR" "E502"
 	[ ! -e "$T/asked" ]
 }
+
+# --- --verify-lockfile
+
+# What is here, as a lockfile names it.
+versions() {
+	echo "mlpstorage==$("$MLPSTORAGE" --version | cut -d' ' -f2)"
+	echo "glibc==$(getconf GNU_LIBC_VERSION | cut -d' ' -f2)"
+	echo "linux==$(uname -r)"
+}
+
+@test "--verify-lockfile: the versions that are here" {
+	printf '#!/bin/sh\necho "kv-cache 7.8.9"\n' >"$T/kv-cache"
+	chmod +x "$T/kv-cache"
+	{ versions && echo "KV_Cache == 7.8.9 # the engine"; } >"$T/lock"
+	expect 0 run_with --kvcache-bin-path "$T/kv-cache" --what-if --verbose --verify-lockfile "$T/lock"
+	has "$ERR" "--verify-lockfile: 4 versions compared"
+	lacks "$ERR" "not compared"
+	jq -e --arg f "$T/lock" '.args.verify_lockfile == $f' "$(metadata)"
+}
+
+@test "--verify-lockfile: other versions: each told with its line, nothing created, exit 6; a warning in what-if" {
+	stand_in
+	{ versions | sed 's/$/.1/' && printf 'kv-cache==7.8.9 \\\n    --hash=sha256:00\n'; } >"$T/lock"
+	expect 6 run_with --verify-lockfile "$T/lock" --skip-validation
+	has "$ERR" "1. [E204] --verify-lockfile: $T/lock:1: mlpstorage $("$MLPSTORAGE" --version | cut -d' ' -f2).1 is wanted, "
+	has "$ERR" "2. [E204] --verify-lockfile: $T/lock:2: glibc "
+	has "$ERR" "3. [E204] --verify-lockfile: $T/lock:3: linux $(uname -r).1 is wanted, $(uname -r) is here"
+	has "$ERR" "WARNING: --verify-lockfile: 1 of 4 versions in $T/lock were not compared" # an engine that is not ours
+	expect 6 "$MLPSTORAGE" kvcache datasize -rd "$R" --verify-lockfile "$T/lock"
+	[ ! -e "$R" ]
+	expect 0 run_with --verify-lockfile "$T/lock" --what-if
+	has "$ERR" "WARNING: [E204] --verify-lockfile: $T/lock:3: linux "
+}
+
+@test "--verify-lockfile: packages that are not ours are passed over and counted; a file that cannot be read is an error" {
+	stand_in
+	cat >"$T/lock" <<-'END'
+		# made by a tool
+		numpy==1.26.4 ; python_version == "3.11"
+		-e git+https://example.org/x
+		mlpstorage-extra==1
+		odd ; python_version == "3.11"
+	END
+	expect 0 run_with --verify-lockfile "$T/lock"
+	has "$ERR" "WARNING: --verify-lockfile: 2 of 2 versions in $T/lock were not compared: only those of mlpstorage, kv-cache"
+	rm -r "$R"
+	expect 2 run_with --verify-lockfile "$T/none"
+	has "$ERR" "[E103] --verify-lockfile: cannot read $T/none: No such file or directory"
+	[ ! -e "$R" ]
+}
