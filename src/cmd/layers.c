@@ -168,6 +168,9 @@ static int apply_file(struct cmd_invocation *inv, const char *path, enum opt_sou
 	if (rc) {
 		if (source == OPT_FROM_FILE)
 			error_prefix(&err, "--config-file");
+		else if (rc != -EINVAL) /* it is not what is in it */
+			error_hint(&err, "it may say where to run, so it is not passed over: make it readable, or name "
+					 "another directory with XDG_CONFIG_HOME");
 		return problems_add_error(problems, &err);
 	}
 	rc = read_layer(&layer, y);
@@ -187,12 +190,20 @@ static char *user_file(void)
 	return home && home[0] == '/' ? path_join(home, ".config/mlpstorage/config.yaml") : NULL;
 }
 
+/*
+ * A file that is there counts, also when it cannot be read: then nothing runs. Where one cannot even look, as below the home
+ * that sudo leaves in the environment, it is somebody else's.
+ */
 static int apply_user(struct cmd_invocation *inv, struct problems *problems)
 {
 	CLEANUP_FREE char *path = user_file();
-	if (!path || (access(path, F_OK) && (errno == ENOENT || errno == ENOTDIR)))
+	if (!path)
 		return 0;
-	return apply_file(inv, path, OPT_FROM_USER, problems);
+	if (!access(path, F_OK))
+		return apply_file(inv, path, OPT_FROM_USER, problems);
+	if (errno != ENOENT && errno != ENOTDIR)
+		log_warning("%s: %s; if it is there, it does not count", path, strerror(errno));
+	return 0;
 }
 
 /* ---- the environment ---- */

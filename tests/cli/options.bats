@@ -68,6 +68,33 @@ recorded() {
 	recorded '.args_source.stream_log_level == "default"'
 }
 
+@test "a person's file that is there and cannot be read is an error; where one may not even look it does not count" {
+	rm -f "$USER_FILE"
+	mkdir "$USER_FILE"
+	expect 2 "${SHOW[@]}"
+	has "$ERR" "[E103] cannot read $USER_FILE: Is a directory"
+	has "$ERR" "Suggestion: it may say where to run, so it is not passed over: make it readable"
+	[ ! -e "$R" ]
+	rmdir "$USER_FILE"
+	ln -s config.yaml "$USER_FILE" # as a directory that may not be searched, but for root too
+	expect 0 "${SHOW[@]}"
+	has "$ERR" "WARNING: $USER_FILE: Too many levels of symbolic links; if it is there, it does not count"
+}
+
+@test "a person's file and home without permission" {
+	echo 'stream_log_level: DEBUG' >"$USER_FILE"
+	cp "$MLPSTORAGE" "$T/mlpstorage"
+	chmod 755 "$T" "$T/config" "$T/config/mlpstorage"
+	chmod 600 "$USER_FILE"
+	local other=(setpriv --reuid=65534 --regid=65534 --clear-groups "$T/mlpstorage" history list -rd "$R")
+	[ "$(id -u)" -eq 0 ] && command -v setpriv >/dev/null || skip "not root, or setpriv is missing"
+	expect 2 "${other[@]}"
+	has "$ERR" "[E103] cannot read $USER_FILE: Permission denied"
+	chmod 700 "$T/config"
+	expect 0 "${other[@]}"
+	has "$ERR" "WARNING: $USER_FILE: Permission denied; if it is there, it does not count"
+}
+
 @test "a wrong value is an error in every layer, also where a stronger one hides it; all are told at once" {
 	printf 'num_users: 0\nduration: x\n\ngeneration_mode: slow\nduratoin: 5\n' >"$T/o.yaml"
 	echo 'color: green' >"$USER_FILE"
