@@ -75,6 +75,23 @@ void problems_release(struct problems *p)
 	*p = (struct problems){0};
 }
 
+enum err_code err_fs_code(int rc)
+{
+	switch (rc) {
+	case -ENOENT:
+		return ERR_FS_NOT_FOUND;
+	case -ENOSPC:
+	case -EDQUOT:
+		return ERR_FS_FULL;
+	case -ENOTDIR:
+	case -EISDIR:
+	case -EEXIST:
+		return ERR_FS_STRUCTURE;
+	default:
+		return ERR_FS_PERMISSION;
+	}
+}
+
 int err_exit_code(enum err_code code)
 {
 	if (code == ERR_NONE)

@@ -88,5 +88,8 @@ enum exit_code {
 	EXIT_INTERRUPTED = 8,	/* a signal; a partial result was written */
 };
 
+/** err_fs_code() - kind of failure of a -errno that a call for a file or directory returned: one of ERR_FS_*. */
+enum err_code err_fs_code(int rc);
+
 /** err_exit_code() - exit code for a failure kind: 1xx and 902 -> 2, 2xx, 5xx and 901 -> 6, 203 -> 8, 3xx -> 1, 4xx -> 3. */
 int err_exit_code(enum err_code code);

@@ -60,7 +60,7 @@ int timeseries_open(const struct timeseries_spec *spec, struct timeseries **ret,
 	if (!rc) {
 		t->fd = open(t->part_path, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
 		if (t->fd < 0)
-			rc = error_set(err, -errno, ERR_FS_PERMISSION, "cannot write %s: %s",
+			rc = error_set(err, -errno, err_fs_code(-errno), "cannot write %s: %s",
 				       t->part_path, strerror(errno));
 	}
 	if (rc) {

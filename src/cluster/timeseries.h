@@ -29,7 +29,7 @@ struct timeseries_spec {
 
 struct timeseries; /* Threads: any, calls exclude each other. */
 
-/** timeseries_open() - Return: 0; -ENOMEM; -errno with ERR_FS_PERMISSION when the part cannot be written. */
+/** timeseries_open() - Return: 0; -ENOMEM; -errno with an ERR_FS_* when the part cannot be written. */
 int timeseries_open(const struct timeseries_spec *spec, struct timeseries **ret, struct error *err);
 
 /**

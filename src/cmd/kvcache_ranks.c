@@ -66,7 +66,7 @@ static void write_rank(struct kvcache_ranks *k, uint32_t rank, const char *text,
 	if (!rc)
 		rc = file_write_atomic(path, text, len);
 	if (rc && !k->write_error.code)
-		error_set(&k->write_error, rc, ERR_FS_PERMISSION, "cannot write the result of rank %" PRIu32 " to %s: %s",
+		error_set(&k->write_error, rc, err_fs_code(rc), "cannot write the result of rank %" PRIu32 " to %s: %s",
 			  rank, path ? path : "its file", strerror(-rc));
 }
 
@@ -88,7 +88,7 @@ static void take_interval(struct kvcache_ranks *k, uint32_t rank, const char *da
 		rc = -errno;
 	k->ranks[rank].has_intervals = true;
 	if (rc && !k->write_error.code)
-		error_set(&k->write_error, rc, ERR_FS_PERMISSION, "cannot write the intervals of rank %" PRIu32 " to %s: %s",
+		error_set(&k->write_error, rc, err_fs_code(rc), "cannot write the intervals of rank %" PRIu32 " to %s: %s",
 			  rank, path ? path : "their file", strerror(-rc));
 }
 
@@ -278,7 +278,7 @@ static int write_all(const char *path, json_t *all)
 	int rc = text ? file_write_atomic(path, text, strlen(text)) : -ENOMEM;
 	if (!rc)
 		return EXIT_OK;
-	error_set(&err, rc, ERR_FS_PERMISSION, "cannot write the result file %s: %s", path, strerror(-rc));
+	error_set(&err, rc, err_fs_code(rc), "cannot write the result file %s: %s", path, strerror(-rc));
 	return cmd_report(&err);
 }
 

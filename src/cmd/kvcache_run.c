@@ -215,7 +215,7 @@ static int copy_result(const struct kvcache_run *run)
 		rc = file_write_atomic(to, str_text(&text), text.len);
 	if (!rc)
 		return EXIT_OK;
-	error_set(&err, rc, ERR_FS_PERMISSION, "--output: cannot copy the result to %s: %s", to,
+	error_set(&err, rc, err_fs_code(rc), "--output: cannot copy the result to %s: %s", to,
 		  strerror(-rc));
 	error_hint(&err, "it is in %s", run->result_path);
 	return cmd_report(&err);

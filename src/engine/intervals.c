@@ -63,7 +63,7 @@ int intervals_create(struct engine *e, struct error *err)
 	e->interval_fd = open(e->interval_path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
 	if (e->interval_fd >= 0)
 		return 0;
-	return error_set(err, -errno, ERR_FS_PERMISSION, "--interval: cannot write '%s': %s", e->interval_path,
+	return error_set(err, -errno, err_fs_code(-errno), "--interval: cannot write '%s': %s", e->interval_path,
 			 strerror(errno));
 }
 

@@ -150,7 +150,7 @@ static int storage_lock(struct storage *s, struct error *err)
 {
 	int rc = s->existed ? dir_make(s->path) : -ENOMEM;
 	if (rc)
-		return error_set(err, rc, rc == -ENOTDIR ? ERR_FS_STRUCTURE : ERR_FS_PERMISSION,
+		return error_set(err, rc, err_fs_code(rc),
 				 "--cache-dir: cannot make '%s': %s", s->path, strerror(-rc));
 	/* A link would let somebody else choose where files are made and removed. */
 	s->dirfd = open(s->path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);

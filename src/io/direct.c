@@ -167,8 +167,7 @@ static int make_probe(int dirfd, const char *name, struct error *err)
 		close(fd);
 		(void)unlinkat(dirfd, name, 0);
 	}
-	return error_set(err, rc, rc == -ENOSPC ? ERR_FS_FULL : ERR_FS_PERMISSION,
-			 "cannot write probe file '%s': %s", name, strerror(-rc));
+	return error_set(err, rc, err_fs_code(rc), "cannot write probe file '%s': %s", name, strerror(-rc));
 }
 
 int io_probe_direct(int dirfd, const char *probe_name, struct io_direct *ret, struct error *err)

@@ -100,7 +100,7 @@ static int open_log(const char *path, int *ret, struct error *err)
 	if (*ret >= 0)
 		return 0;
 	int rc = -errno;
-	return error_set(err, rc, ERR_FS_PERMISSION, "cannot write %s: %s", path, strerror(-rc));
+	return error_set(err, rc, err_fs_code(rc), "cannot write %s: %s", path, strerror(-rc));
 }
 
 /* In the child: only async-signal-safe calls. @report: where a failing exec leaves its errno. */

@@ -104,7 +104,7 @@ struct launch_result {
  * A launcher is asked with SIGUSR1, which it hands on to all ranks; SIGINT would end them. It gets SIGTERM after
  * the stop timeout or at a second signal, and SIGKILL, with everything it started here, five seconds later or
  * at a third one. Return: 0 when the child ran, however it ended; -errno with
- * ERR_RUN_DEPENDENCY (it could not be started) or ERR_FS_PERMISSION (an output file). Threads: one
+ * ERR_RUN_DEPENDENCY (it could not be started) or an ERR_FS_* (an output file). Threads: one
  * call at a time in a process. Blocks until the child ended.
  */
 int launch_run(const struct launch_request *request, struct launch_result *ret, struct error *err);

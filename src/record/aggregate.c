@@ -8,6 +8,7 @@
 
 #include "base/attr.h"
 #include "base/str.h"
+#include "record/record_internal.h"
 
 enum operation { SUM, MAX };
 
@@ -74,26 +75,13 @@ void record_aggregate_free(struct record_aggregate *a)
 	free(a);
 }
 
-/* Follow "a.b.c"; NULL when a part is not there. Borrowed. */
-static json_t *at_path(json_t *root, const char *path)
-{
-	for (json_t *at = root; at; path++) {
-		size_t len = strcspn(path, ".");
-		at = json_object_getn(at, path, len);
-		path += len;
-		if (!*path)
-			return at;
-	}
-	return NULL;
-}
-
 static void read_fields(struct rank *rank, json_t *root)
 {
 	rank->has = 0;
 	for (size_t i = 0; i < ARRAY_LEN(fields); i++) {
-		json_t *value = at_path(root, fields[i].path);
+		json_t *value = record_at(root, fields[i].path);
 		if (!value && fields[i].path_v1)
-			value = at_path(root, fields[i].path_v1);
+			value = record_at(root, fields[i].path_v1);
 		rank->value[i] = json_number_value(value); /* 0 for anything else */
 		if (json_is_number(value))
 			rank->has |= UINT32_C(1) << i;

@@ -30,7 +30,7 @@ static int fail_file(struct error *err, int rc, const char *path)
 	if (rc == -ETIMEDOUT)
 		return error_set(err, rc, ERR_FS_STRUCTURE,
 				 "another program has held the lock %s for half a minute", path);
-	return error_set(err, rc, record_fs_code(rc), "cannot use the list of runs %s: %s", path,
+	return error_set(err, rc, err_fs_code(rc), "cannot use the list of runs %s: %s", path,
 			 strerror(-rc));
 }
 
@@ -66,7 +66,7 @@ int ledger_lock(const char *root, int *ret, struct error *err)
 		return fail_file(err, -ENOMEM, "");
 	int rc = dir_make(dir);
 	if (rc) {
-		error_set(err, rc, record_fs_code(rc), "cannot create the directory %s: %s", dir,
+		error_set(err, rc, err_fs_code(rc), "cannot create the directory %s: %s", dir,
 			  strerror(-rc));
 		error_hint(err, "name a directory that you may write with --results-dir");
 		return rc;

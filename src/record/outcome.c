@@ -3,14 +3,13 @@
  * different places. */
 #include <string.h>
 
-#include "record/record.h"
+#include "record/record_internal.h"
 
 #define GIB 1073741824.0
 #define MB  1e6
 #define GB  1e9
 
-/* Follow @path ("summary.cache_stats") from @root; NULL when a part is not there. Borrowed. */
-static json_t *outcome_at(json_t *root, const char *path)
+json_t *record_at(json_t *root, const char *path)
 {
 	json_t *at = root;
 	while (at && *path) {
@@ -24,7 +23,7 @@ static json_t *outcome_at(json_t *root, const char *path)
 
 static bool outcome_number(json_t *root, const char *path, double *ret)
 {
-	json_t *at = outcome_at(root, path);
+	json_t *at = record_at(root, path);
 	if (!json_is_number(at))
 		return false;
 	*ret = json_number_value(at);
@@ -85,14 +84,14 @@ static json_t *outcome_storage_read_gb_per_s(json_t *root, double duration_s)
 
 static json_t *outcome_passed(json_t *root)
 {
-	json_t *status = outcome_at(root, "summary.cache_stats.storage_health.overall_status");
+	json_t *status = record_at(root, "summary.cache_stats.storage_health.overall_status");
 	const char *text = json_string_value(status);
 	return text ? json_boolean(!strcmp(text, "PASS")) : json_null();
 }
 
 static json_t *outcome_copy(json_t *root, const char *path)
 {
-	json_t *at = outcome_at(root, path);
+	json_t *at = record_at(root, path);
 	return json_is_number(at) ? json_incref(at) : json_null();
 }
 

@@ -72,25 +72,9 @@ static void add_component(struct str *path, const char *name)
 		str_add(path, "_");
 }
 
-enum err_code record_fs_code(int rc)
-{
-	switch (rc) {
-	case -ENOENT:
-		return ERR_FS_NOT_FOUND;
-	case -ENOSPC:
-	case -EDQUOT:
-		return ERR_FS_FULL;
-	case -ENOTDIR:
-	case -EEXIST:
-		return ERR_FS_STRUCTURE;
-	default:
-		return ERR_FS_PERMISSION;
-	}
-}
-
 static int fail_dir(struct error *err, int rc, const char *path)
 {
-	error_set(err, rc, record_fs_code(rc), "cannot create the directory %s: %s", path, strerror(-rc));
+	error_set(err, rc, err_fs_code(rc), "cannot create the directory %s: %s", path, strerror(-rc));
 	error_hint(err, "name a directory that you may write with --results-dir");
 	return rc;
 }
@@ -362,7 +346,7 @@ int record_write(struct record *r, enum record_status status, int exit_status, d
 	free(dump);
 	int rc = file_write_atomic(r->metadata_path, str_text(&text), text.len);
 	if (rc)
-		return error_set(err, rc, record_fs_code(rc), "cannot write %s: %s",
+		return error_set(err, rc, err_fs_code(rc), "cannot write %s: %s",
 				 r->metadata_path, strerror(-rc));
 	if (status == RECORD_RUNNING)
 		return 0;

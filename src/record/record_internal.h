@@ -11,8 +11,8 @@ enum { RECORD_FILE_MAX = 1 << 28 }; /* bytes of a metadata file or ledger; more 
 /** The names of enum record_status, as in key "status". */
 extern const char *const record_status_names[];
 
-/** record_fs_code() - kind of failure of a -errno that a file call returned. */
-enum err_code record_fs_code(int rc);
+/** record_at() - follow @path ("summary.cache_stats") from @root. Return: borrowed; NULL when a part is not there. (outcome.c) */
+json_t *record_at(json_t *root, const char *path);
 
 /* ledger_run.c: from metadata to a run of the ledger */
 

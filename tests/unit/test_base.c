@@ -236,6 +236,10 @@ static void errors_grow_a_prefix(void **state)
 	assert_int_equal(err_exit_code(ERR_FS_FULL), 3);
 	assert_int_equal(err_exit_code(ERR_RUN_INTERRUPTED), 8);
 	assert_int_equal(err_exit_code(ERR_UNSUPPORTED), 2);
+	assert_int_equal(err_fs_code(-ENOENT), ERR_FS_NOT_FOUND);
+	assert_int_equal(err_fs_code(-ENOSPC), ERR_FS_FULL);
+	assert_int_equal(err_fs_code(-EISDIR), ERR_FS_STRUCTURE);
+	assert_int_equal(err_fs_code(-EROFS), ERR_FS_PERMISSION);
 }
 
 int main(void)

@@ -220,7 +220,7 @@ static void test_no_such_program(void **state)
 	assert_non_null(strstr(err.message, "/nonexistent/program"));
 	request.stdout_path = "/nonexistent/log";
 	assert_int_equal(launch_run(&request, &result, &err), -ENOENT);
-	assert_int_equal(err.code, ERR_FS_PERMISSION);
+	assert_int_equal(err.code, ERR_FS_NOT_FOUND);
 	strlist_release(&argv);
 }
 
