@@ -7,7 +7,6 @@ load control.bash
 
 setup() {
 	control_setup
-	unset MPI_RUN_BIN MPI_EXEC_BIN
 }
 
 teardown() {
@@ -36,14 +35,6 @@ begins() {
 		cat "$OUT"
 		return 1
 	}
-}
-
-# A launcher that says whose it is, whatever is installed here. $1: mpirun or mpiexec; $2: what it says.
-fake_launcher() {
-	mkdir -p "$T/bin"
-	printf '#!/bin/sh\necho "%s"\n' "$2" >"$T/bin/$1"
-	chmod +x "$T/bin/$1"
-	PATH="$T/bin:$PATH"
 }
 
 open_mpi() {

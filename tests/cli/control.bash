@@ -14,7 +14,7 @@ control_setup() {
 	ERR="$T/stderr"
 	# Nothing of the person who runs the tests.
 	export XDG_CONFIG_HOME="$T/config"
-	unset NO_COLOR MLPS_DEBUG "${!MLPSTORAGE_@}"
+	unset NO_COLOR MLPS_DEBUG MPI_RUN_BIN MPI_EXEC_BIN "${!MLPSTORAGE_@}"
 }
 
 control_teardown() {
@@ -26,6 +26,14 @@ metadata() {
 	local found
 	found="$(find "$R" -name '*_metadata.json')"
 	[ "$(echo "$found" | wc -l)" -eq 1 ] && [ -f "$found" ] && echo "$found"
+}
+
+# A launcher that says whose it is, whatever is installed here, first on PATH. $1: mpirun or mpiexec; $2: what it says.
+fake_launcher() {
+	mkdir -p "$T/bin"
+	printf '#!/bin/sh\necho "%s"\n' "$2" >"$T/bin/$1"
+	chmod +x "$T/bin/$1"
+	PATH="$T/bin:$PATH"
 }
 
 # A program that takes the engine's options and writes a result as the reference does.

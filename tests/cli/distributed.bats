@@ -6,19 +6,11 @@ load control.bash
 
 setup() {
 	control_setup
-	unset MPI_RUN_BIN MPI_EXEC_BIN
 	export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
 }
 
 teardown() {
 	control_teardown
-}
-
-# $1: name; $2: what it says when asked for its version.
-fake_launcher() {
-	mkdir -p "$T/bin"
-	printf '#!/bin/sh\necho "%s"\n' "$2" >"$T/bin/$1"
-	chmod +x "$T/bin/$1"
 }
 
 what_if() {
@@ -79,7 +71,6 @@ what_if() {
 }
 
 @test "npernode stands in the line only when typed; its other name is the same" {
-	export MPI_RUN_BIN="$T/bin/mpirun"
 	fake_launcher mpirun "mpirun (Open MPI) 4.1.4"
 	what_if --hosts h1 h2 --npernode 3
 	has "$OUT" " -n 6 -host h1:3,h2:3 --npernode 3 --bind-to none"
@@ -126,7 +117,6 @@ what_if() {
 
 @test "the launcher of an unknown MPI is refused with its own words" {
 	fake_launcher mpirun "PALS 1.2.3"
-	export MPI_RUN_BIN="$T/bin/mpirun"
 	expect 6 "$MLPSTORAGE" kvcache run --results-dir "$R" --hosts h1 h2
 	has "$ERR" "PALS 1.2.3"
 	[ ! -e "$R" ]
@@ -134,7 +124,6 @@ what_if() {
 
 @test "the engine for ranks is the sibling with -mpi; a missing one is told" {
 	fake_launcher mpirun "mpirun (Open MPI) 4.1.4"
-	export MPI_RUN_BIN="$T/bin/mpirun"
 	mkdir "$T/engine"
 	printf '#!/bin/sh\n' >"$T/engine/kv-cache"
 	chmod +x "$T/engine/kv-cache"
@@ -148,7 +137,6 @@ what_if() {
 
 @test "the line can be pasted, and is what the metadata says" {
 	fake_launcher mpirun "mpirun (Open MPI) 4.1.4"
-	export MPI_RUN_BIN="$T/bin/mpirun"
 	what_if --hosts h1 --cache-dir "$T/a b" --mpi-params -x "MSG=it's"
 	printf '#!/bin/sh\nprintf "%%s\\n" "$@"\n' >"$T/bin/mpirun"
 	sh -c "$(cat "$OUT")" >"$T/words"
@@ -175,7 +163,6 @@ what_if() {
 
 @test "hosts from the option file bring the launcher too" {
 	fake_launcher mpirun "mpirun (Open MPI) 4.1.4"
-	export MPI_RUN_BIN="$T/bin/mpirun"
 	printf 'hosts: [h1, "h2"]\nmpi_params: "--mca a \\"b c\\""\nnum_processes: 4\n' >"$T/options.yaml"
 	what_if --config-file "$T/options.yaml"
 	has "$OUT" " -n 4 -host h1:2,h2:2 "
