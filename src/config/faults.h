@@ -8,7 +8,7 @@
  *   seed: 7                    # of the rates; 1 when left out
  *   faults:
  *     - fault: error           # error, again, interrupt, short, delay, hang, bit_flip, stale, swap, torn
- *       tier: storage          # any (the default), cpu, storage
+ *       tier: storage          # any (the default: what follows holds for each), cpu, storage
  *       operation: [read]      # create, write, sync, commit, abort, open, read, close, delete; left out: all that the fault knows
  *       rate: 0.01             # of these operations, or
  *       nth: 100               # the 100th of them
