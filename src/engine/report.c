@@ -87,7 +87,7 @@ static void judge_samples(struct run_result *r)
 	struct verdict *v = &r->enough_samples;
 	uint64_t reads = r->m->hist[HIST_TIER(TIER_STORAGE, DIR_READ, PART_DEVICE)].count;
 	uint64_t writes = r->m->hist[HIST_TIER(TIER_STORAGE, DIR_WRITE, PART_DEVICE)].count;
-	uint64_t fewest = reads && writes ? (reads < writes ? reads : writes) : reads + writes;
+	uint64_t fewest = reads && writes ? MIN(reads, writes) : reads + writes;
 	v->is_known = true;
 	v->value = fewest > 0;
 	double worst = 0;

@@ -25,6 +25,12 @@ static uint32_t own_cores(const struct engine *e)
 	return MAX(e->host.cores_logical / comm_host_ranks(e->comm), 1);
 }
 
+/* As asked for, or as the machine suggests. */
+static uint32_t wanted_workers(const struct engine *e)
+{
+	return e->cfg->opt.workers ? (uint32_t)e->cfg->opt.workers : MIN(own_cores(e), 8);
+}
+
 /* Memory that is taken in one piece and touched, by all ranks of this host: the RAM tier, and a buffer for each chunk in flight. */
 static void check_memory(struct engine *e, struct problems *problems)
 {
@@ -33,8 +39,7 @@ static void check_memory(struct engine *e, struct problems *problems)
 	unsigned ranks = comm_host_ranks(e->comm);
 	char of_ranks[48] = "";
 	uint64_t ram = ranks * cpu_tier_bytes(e);
-	uint64_t workers = o->workers ? (uint64_t)o->workers : MIN(own_cores(e), 8);
-	uint64_t chunks = ranks * ((uint64_t)o->io_depth + workers * runner_spare_chunks(e->cfg));
+	uint64_t chunks = ranks * ((uint64_t)o->io_depth + (uint64_t)wanted_workers(e) * runner_spare_chunks(e->cfg));
 	uint64_t buffers = e->is_file_backend || ram ? chunks * (uint64_t)o->io_size_bytes : 0;
 	uint64_t available = e->host.mem_available_bytes;
 	if (o->simulate || ram + buffers + ENGINE_MEMORY_RESERVE_BYTES <= available)
@@ -217,9 +222,8 @@ static uint32_t worker_count(struct engine *e)
 	if (o->simulate)
 		return 1;
 	uint32_t asked = (uint32_t)o->workers;
-	uint32_t workers = asked ? asked : MIN(own_cores(e), 8);
 	/* A worker without a chunk in flight or a request to serve would only watch. */
-	workers = (uint32_t)MIN(workers, MIN(o->io_depth, MIN(o->num_users, RUNNER_IN_SERVICE_MAX)));
+	uint32_t workers = (uint32_t)MIN(wanted_workers(e), MIN(o->io_depth, MIN(o->num_users, RUNNER_IN_SERVICE_MAX)));
 	if (asked && workers < asked)
 		(void)strlist_addf(&e->notices,
 				   "%u workers instead of %u: no more than --io-depth and --num-users allow",

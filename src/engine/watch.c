@@ -27,12 +27,14 @@
 /* A drain that takes longer than this is worth a word. */
 #define DRAIN_TELL_NS	     (2 * NS_PER_S)
 
+/* The last is what launchers pass on to every rank. */
+static const int signals[] = {SIGINT, SIGTERM, SIGUSR1};
+
 static void signal_set(sigset_t *set)
 {
 	sigemptyset(set);
-	sigaddset(set, SIGINT);
-	sigaddset(set, SIGTERM);
-	sigaddset(set, SIGUSR1); /* what launchers pass on to every rank */
+	for (size_t i = 0; i < ARRAY_LEN(signals); i++)
+		sigaddset(set, signals[i]);
 }
 
 static void leave_at_once(int signal)
@@ -44,7 +46,6 @@ static void leave_at_once(int signal)
 void watch_setup(void)
 {
 	/* Signals that were ignored at the start, as under nohup, stay so. */
-	static const int signals[] = {SIGINT, SIGTERM, SIGUSR1};
 	struct sigaction leave = {.sa_handler = leave_at_once}, now;
 	for (size_t i = 0; i < ARRAY_LEN(signals); i++)
 		if (!sigaction(signals[i], NULL, &now) && now.sa_handler != SIG_IGN)
@@ -165,6 +166,11 @@ static enum config_progress progress_kind(const struct engine *e)
 	return isatty(STDERR_FILENO) ? PROGRESS_TERMINAL : PROGRESS_PLAIN;
 }
 
+static uint64_t progress_every(enum config_progress kind)
+{
+	return kind == PROGRESS_TERMINAL ? PROGRESS_TERMINAL_NS : PROGRESS_PLAIN_NS;
+}
+
 /*
  * What happens at the window's ends. Without warm-up the first sample comes before the start, so that the kernel's counters
  * cover all that the run counts; after a warm-up as close as this thread wakes, while I/O is in flight.
@@ -218,7 +224,7 @@ static bool fill_wait(struct engine *e, const char *what, const struct runner_fi
 	char size[32];
 	struct stop stop = {0};
 	enum config_progress kind = progress_kind(e);
-	uint64_t every = kind == PROGRESS_TERMINAL ? PROGRESS_TERMINAL_NS : PROGRESS_PLAIN_NS;
+	uint64_t every = progress_every(kind);
 	uint64_t next = clock_mono_ns() + every;
 	log_info("%s: writing %" PRIu64 " entries of %s", what, fill->count,
 		 fmt_bytes(size, sizeof(size), fill->payload_bytes));
@@ -270,7 +276,7 @@ void watch_run(struct engine *e, struct watch *ret)
 {
 	*ret = (struct watch){0};
 	enum config_progress kind = progress_kind(e);
-	uint64_t every = kind == PROGRESS_TERMINAL ? PROGRESS_TERMINAL_NS : PROGRESS_PLAIN_NS;
+	uint64_t every = progress_every(kind);
 	clock_iso_utc(ret->started_utc, time(NULL));
 	if (!e->runner_setup.warmup_ns)
 		watch_begin(e, ret);
