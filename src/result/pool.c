@@ -79,7 +79,6 @@ static const struct row rows[] = {
 	ROW(VERDICT, ANY, client_bound),
 	ROW(VERDICT, ALL, page_cache_bypassed),
 	ROW(VERDICT, ALL, steady_state),
-	ROW(VERDICT, ALL, steady_state),
 };
 
 /* What the pooled result says of each rank beside its name: key, path in the rank's own result. */
