@@ -370,6 +370,8 @@ static int notice_unused(struct load *l)
 	} needs[] = {
 		{"--trace-format", opt->trace != NULL, "--trace"},
 		{"--trace-speedup", opt->trace != NULL, "--trace"},
+		{"--disable-multi-turn", !opt->trace, "simulated users"},
+		{"--disable-prefix-caching", !opt->trace, "simulated users"},
 		{"--model-tier", opt->storage_backend == BACKEND_MODEL, "--storage-backend model"},
 		{"--io-engine", has_files, "--storage-backend file"},
 		{"--io-mode", has_files, "--storage-backend file"},

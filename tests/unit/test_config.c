@@ -454,6 +454,11 @@ static void test_notices(void **state)
 	assert_string_equal(f->cfg.notices.v[0], "--tensor-parallel 3 is not a power of two");
 	assert_string_equal(f->cfg.notices.v[1], "--trace-speedup has no effect without --trace");
 	assert_non_null(strstr(f->cfg.notices.v[2], "--model-tier has no effect"));
+	load(f, "--trace x.jsonl --disable-multi-turn --disable-prefix-caching");
+	assert_fine(f);
+	assert_int_equal(f->cfg.notices.count, 2);
+	assert_string_equal(f->cfg.notices.v[0], "--disable-multi-turn has no effect without simulated users");
+	assert_non_null(strstr(f->cfg.notices.v[1], "--disable-prefix-caching has no effect"));
 	load(f, "--storage-backend model --model-tier cpu:read_gbps=1 --model-tier gpu:read_gbps=1");
 	assert_fine(f);
 	assert_int_equal(f->cfg.notices.count, 2);
