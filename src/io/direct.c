@@ -5,6 +5,7 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <linux/magic.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -70,21 +71,6 @@ static bool ask_statx(int fd, struct io_direct *ret)
 #endif
 }
 
-/* Return: pages of the probe file in memory, or -errno. */
-static int resident_pages(int fd)
-{
-	unsigned char in_core[IO_PROBE_BYTES / 4096]; /* enough: no page is smaller */
-	void *map = mmap(NULL, IO_PROBE_BYTES, PROT_READ, MAP_SHARED, fd, 0);
-	if (map == MAP_FAILED)
-		return -errno;
-	memset(in_core, 0, sizeof(in_core));
-	int count = mincore(map, IO_PROBE_BYTES, in_core) ? -errno : 0;
-	for (size_t i = 0; count >= 0 && i < sizeof(in_core); i++)
-		count += in_core[i] & 1;
-	munmap(map, IO_PROBE_BYTES);
-	return count;
-}
-
 int io_sample_resident(int fd, uint64_t bytes, unsigned count, unsigned *ret_sampled)
 {
 	uint64_t page = (uint64_t)sysconf(_SC_PAGESIZE), pages = (bytes + page - 1) / page;
@@ -105,6 +91,13 @@ int io_sample_resident(int fd, uint64_t bytes, unsigned count, unsigned *ret_sam
 	return resident;
 }
 
+/* Return: pages of the probe file in memory, or -errno. */
+static int probe_resident(int fd)
+{
+	unsigned sampled;
+	return io_sample_resident(fd, IO_PROBE_BYTES, UINT_MAX, &sampled);
+}
+
 static int read_directly(int dirfd, const char *name)
 {
 	CLEANUP_FREE void *buf = aligned_alloc(PROBE_ALIGN, IO_PROBE_BYTES);
@@ -122,7 +115,7 @@ static int read_directly(int dirfd, const char *name)
 void io_probe_by_reading(int dirfd, const char *name, struct io_direct *ret)
 {
 	CLEANUP_CLOSE int fd = openat(dirfd, name, O_RDONLY | O_CLOEXEC);
-	if (fd < 0 || posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED) || resident_pages(fd) != 0) {
+	if (fd < 0 || posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED) || probe_resident(fd) != 0) {
 		say_not_direct(ret, "the probe file's pages stay in memory");
 		return;
 	}
@@ -132,7 +125,7 @@ void io_probe_by_reading(int dirfd, const char *name, struct io_direct *ret)
 		strncat(ret->why, strerror(-rc), sizeof(ret->why) - strlen(ret->why) - 1);
 		return;
 	}
-	if (resident_pages(fd) != 0) {
+	if (probe_resident(fd) != 0) {
 		say_not_direct(ret, "an O_DIRECT read went through the page cache");
 		return;
 	}
