@@ -48,7 +48,6 @@ static void feed(struct frame_reader *r, FILE *pipe, const struct str *text, uin
 	rewind(pipe);
 	if (frame_write(fileno(pipe), FRAME_RESULT, rank, text->s, text->len))
 		abort();
-	rewind(pipe);
 	size_t left = (size_t)lseek(fileno(pipe), 0, SEEK_END);
 	rewind(pipe);
 	while (left) {

@@ -13,7 +13,6 @@
 #include <unistd.h>
 
 #define ATTR_PRINTF(fmt, args) __attribute__((format(printf, fmt, args)))
-#define ATTR_NODISCARD         __attribute__((warn_unused_result))
 #define ATTR_CACHE_ALIGNED     __attribute__((aligned(64)))
 
 #define ARRAY_LEN(a) (sizeof(a) / sizeof((a)[0]))
