@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /* The file tier on the real disk: whole lives of entries, what a file looks like to NumPy, and what
  * is left behind. */
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <setjmp.h>
@@ -11,7 +10,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/mount.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -20,16 +18,14 @@
 
 #include "base/clock.h"
 #include "base/mem.h"
+#include "disk.h"
 #include "tier/tier.h"
 #include "workload/key.h"
 
 enum { OPS_MAX = 32, CHUNK_BYTES = 64 << 10, HEADER_BYTES = 4096 };
 
 struct fixture {
-	char path[256];
-	int dirfd;
-	bool has_direct;
-	char *buffers; /* OPS_MAX chunks */
+	struct disk disk; /* with buffers for OPS_MAX chunks */
 	/* one tier at a time */
 	struct config cfg;
 	struct io *io;
@@ -40,37 +36,14 @@ struct fixture {
 static int set_up(void **state)
 {
 	static struct fixture f;
-	const char *tmp = getenv("TMPDIR");
-	snprintf(f.path, sizeof(f.path), "%s/test_tier_file.XXXXXX", tmp ? tmp : "/tmp");
-	if (!mkdtemp(f.path))
-		return -1;
-	f.dirfd = open(f.path, O_RDONLY | O_DIRECTORY);
-	f.buffers = mem_reserve((size_t)OPS_MAX * CHUNK_BYTES);
-	struct io_direct direct;
-	if (f.dirfd < 0 || !f.buffers || io_probe_direct(f.dirfd, "probe", &direct, NULL))
-		return -1;
-	f.has_direct = direct.is_direct;
 	*state = &f;
-	return 0;
+	return disk_open(&f.disk, "test_tier_file", (size_t)OPS_MAX * CHUNK_BYTES);
 }
 
 static int tear_down(void **state)
 {
 	struct fixture *f = *state;
-	close(f->dirfd);
-	mem_unreserve(f->buffers, (size_t)OPS_MAX * CHUNK_BYTES);
-	return rmdir(f->path);
-}
-
-static unsigned files_in(int dirfd)
-{
-	DIR *dir = fdopendir(openat(dirfd, ".", O_RDONLY | O_DIRECTORY));
-	assert_non_null(dir);
-	unsigned n = 0;
-	for (struct dirent *e; (e = readdir(dir));)
-		n += e->d_name[0] != '.';
-	closedir(dir);
-	return n;
+	return disk_close(&f->disk);
 }
 
 static unsigned open_descriptors(void)
@@ -103,13 +76,13 @@ static void use_model(struct fixture *f, const char *key, uint32_t tensor_parall
 /* Return: false when this machine lacks what the variant needs. */
 static bool open_tier(struct fixture *f, const struct variant *v)
 {
-	if (v->is_direct && !f->has_direct) {
-		print_message("skipped: no direct I/O in %s\n", f->path);
+	if (v->is_direct && !f->disk.has_direct) {
+		print_message("skipped: no direct I/O in %s\n", f->disk.path);
 		return false;
 	}
 	struct io_setup io = {.engine = v->engine,
 			      .depth = OPS_MAX,
-			      .buffers = f->buffers,
+			      .buffers = f->disk.buffers,
 			      .buffer_count = OPS_MAX,
 			      .buffer_bytes = CHUNK_BYTES};
 	struct strlist notices = {0};
@@ -122,8 +95,8 @@ static bool open_tier(struct fixture *f, const struct variant *v)
 	}
 	assert_int_equal(rc, 0);
 	f->cfg.opt.sync = (int)v->sync;
-	struct tier_file_setup setup = {.dirfd = f->dirfd,
-					.path = f->path,
+	struct tier_file_setup setup = {.dirfd = f->disk.dirfd,
+					.path = f->disk.path,
 					.limit_bytes = 1 << 30,
 					.cfg = &f->cfg,
 					.is_direct = v->is_direct};
@@ -184,7 +157,7 @@ static int move_chunks(struct fixture *f, enum tier_op_kind kind, struct tier_ob
 
 	while (next < stored || in_flight) {
 		if (next < stored && slot < OPS_MAX) {
-			char *buf = f->buffers + (size_t)slot * CHUNK_BYTES;
+			char *buf = f->disk.buffers + (size_t)slot * CHUNK_BYTES;
 			uint64_t len = MIN(stored - next, CHUNK_BYTES);
 			for (uint64_t i = 0; i < len; i++)
 				buf[i] = kind == TIER_WRITE ? byte_at(next + i, obj->key) : 0;
@@ -256,12 +229,12 @@ static void test_life(void **state)
 			again.location = obj.location;
 			assert_int_equal(load(f, &again), 0);
 			struct stat st;
-			assert_int_equal(fstatat(f->dirfd, again.name, &st, 0), 0);
+			assert_int_equal(fstatat(f->disk.dirfd, again.name, &st, 0), 0);
 			assert_int_equal(st.st_size,
 					 HEADER_BYTES + tier_stored_bytes(obj.payload_bytes));
 			again = entry(f, key_request(7, k), tokens[k]);
 			assert_int_equal(run_kind(f, TIER_DELETE, &again), 0);
-			assert_int_equal(files_in(f->dirfd), 0);
+			assert_int_equal(files_in(f->disk.dirfd), 0);
 		}
 		assert_int_equal(open_descriptors(), descriptors);
 		close_tier(f);
@@ -292,7 +265,7 @@ static void test_many_at_once(void **state)
 			for (unsigned k = 0; k < n; k++) {
 				struct tier_op *op = done[k];
 				size_t i = (size_t)(op - ops);
-				char *buf = f->buffers + i * CHUNK_BYTES;
+				char *buf = f->disk.buffers + i * CHUNK_BYTES;
 				assert_int_equal(op->result, 0);
 				if (life[stage[i]] == TIER_READ)
 					for (size_t b = 0; b < op->len; b++)
@@ -311,7 +284,7 @@ static void test_many_at_once(void **state)
 				submit(f, op);
 			}
 		}
-		assert_int_equal(files_in(f->dirfd), 0);
+		assert_int_equal(files_in(f->disk.dirfd), 0);
 		close_tier(f);
 	}
 }
@@ -375,7 +348,7 @@ static void test_resident_pages(void **state)
 		struct tier_object obj = entry(f, key_block(7), 100);
 		assert_int_equal(store(f, &obj), 0);
 		size_t bytes = HEADER_BYTES + tier_stored_bytes(obj.payload_bytes);
-		int fd = openat(f->dirfd, obj.name, O_RDONLY);
+		int fd = openat(f->disk.dirfd, obj.name, O_RDONLY);
 		void *map = mmap(NULL, bytes, PROT_READ, MAP_SHARED | MAP_POPULATE, fd, 0);
 		assert_ptr_not_equal(map, MAP_FAILED);
 		struct tier_op op = opened_again(f, &obj);
@@ -385,7 +358,7 @@ static void test_resident_pages(void **state)
 		close(fd);
 		op = opened_again(f, &obj);
 		assert_int_equal(op.pages_sampled, v->is_direct ? 0 : 8);
-		if (f->has_direct) /* not a file system in memory */
+		if (f->disk.has_direct) /* not a file system in memory */
 			assert_int_equal(op.pages_resident, 0);
 		assert_int_equal(run_kind(f, TIER_DELETE, &obj), 0);
 		close_tier(f);
@@ -403,13 +376,13 @@ static void test_abort(void **state)
 		struct tier_object obj = entry(f, key_turn(1, 2, 3), 10);
 		assert_int_equal(run_kind(f, TIER_CREATE, &obj), 0);
 		assert_int_equal(run_kind(f, TIER_ABORT, &obj), 0);
-		assert_int_equal(files_in(f->dirfd), 0);
+		assert_int_equal(files_in(f->disk.dirfd), 0);
 
 		obj = entry(f, key_turn(1, 2, 3), 10);
 		assert_int_equal(run_kind(f, TIER_CREATE, &obj), 0);
 		assert_int_equal(move_chunks(f, TIER_WRITE, &obj), 0);
 		assert_int_equal(run_kind(f, TIER_ABORT, &obj), 0);
-		assert_int_equal(files_in(f->dirfd), 0);
+		assert_int_equal(files_in(f->disk.dirfd), 0);
 		assert_int_equal(open_descriptors(), descriptors);
 		close_tier(f);
 	}
@@ -429,7 +402,7 @@ static void test_errors(void **state)
 
 		/* a file that was cut short: which file, and where in it */
 		assert_int_equal(store(f, &obj), 0);
-		int fd = openat(f->dirfd, obj.name, O_WRONLY);
+		int fd = openat(f->disk.dirfd, obj.name, O_WRONLY);
 		assert_int_equal(ftruncate(fd, HEADER_BYTES + 8192), 0);
 		close(fd);
 		assert_int_equal(run_kind(f, TIER_OPEN, &obj), 0);
@@ -437,12 +410,12 @@ static void test_errors(void **state)
 				     .obj = &obj,
 				     .offset = 8192,
 				     .len = 4096,
-				     .buf = f->buffers,
+				     .buf = f->disk.buffers,
 				     .buffer_index = 0};
 		assert_int_equal(run(f, &op), -ENODATA);
 		f->tier->ops->describe(f->tier, &op, text, sizeof(text));
 		snprintf(expected, sizeof(expected), "storage read: %s/kvc-b46-g1.npy offset 12288",
-			 f->path);
+			 f->disk.path);
 		assert_string_equal(text, expected);
 		assert_int_equal(run_kind(f, TIER_CLOSE, &obj), 0);
 
@@ -451,7 +424,7 @@ static void test_errors(void **state)
 		op = (struct tier_op){.kind = TIER_CREATE, .obj = &other};
 		assert_int_equal(run(f, &op), -EEXIST);
 		f->tier->ops->describe(f->tier, &op, text, sizeof(text));
-		snprintf(expected, sizeof(expected), "storage create: %s/kvc-b46-g1.npy", f->path);
+		snprintf(expected, sizeof(expected), "storage create: %s/kvc-b46-g1.npy", f->disk.path);
 		assert_string_equal(text, expected);
 		assert_int_equal(run_kind(f, TIER_DELETE, &obj), 0);
 		close_tier(f);
@@ -460,37 +433,26 @@ static void test_errors(void **state)
 
 static void test_full_disk(void **state)
 {
-	struct fixture *f = *state;
-	char path[300];
-	use_model(f, "tiny-1b", 1);
-	snprintf(path, sizeof(path), "%s/small", f->path);
-	assert_int_equal(mkdir(path, 0700), 0);
-	if (mount("tmpfs", path, "tmpfs", 0, "size=128k")) {
-		rmdir(path);
-		print_message("skipped: cannot mount a small file system: %s\n", strerror(errno));
-		skip();
-	}
-	struct fixture small = *f;
-	small.dirfd = openat(f->dirfd, "small", O_RDONLY | O_DIRECTORY);
+	struct fixture f = **(struct fixture **)state;
+	f.disk = small_disk_open(&f.disk);
+	use_model(&f, "tiny-1b", 1);
 	for (size_t i = 0; i < ARRAY_LEN(variants); i++) {
-		if (variants[i].is_direct || !open_tier(&small, &variants[i]))
+		if (variants[i].is_direct || !open_tier(&f, &variants[i]))
 			continue;
 		unsigned descriptors = open_descriptors();
-		struct tier_object obj = entry(f, key_block(1), 10);
-		assert_int_equal(run_kind(&small, TIER_CREATE, &obj), -ENOSPC);
-		assert_int_equal(run_kind(&small, TIER_ABORT, &obj), 0);
-		assert_int_equal(files_in(small.dirfd), 0);
+		struct tier_object obj = entry(&f, key_block(1), 10);
+		assert_int_equal(run_kind(&f, TIER_CREATE, &obj), -ENOSPC);
+		assert_int_equal(run_kind(&f, TIER_ABORT, &obj), 0);
+		assert_int_equal(files_in(f.disk.dirfd), 0);
 		assert_int_equal(open_descriptors(), descriptors);
-		close_tier(&small);
+		close_tier(&f);
 	}
-	close(small.dirfd);
-	assert_int_equal(umount(path), 0);
-	assert_int_equal(rmdir(path), 0);
+	small_disk_close(&f.disk);
 }
 
 static void touch(const struct fixture *f, const char *name)
 {
-	int fd = openat(f->dirfd, name, O_CREAT | O_EXCL | O_WRONLY, 0600);
+	int fd = openat(f->disk.dirfd, name, O_CREAT | O_EXCL | O_WRONLY, 0600);
 	assert_true(fd >= 0);
 	close(fd);
 }
@@ -510,18 +472,18 @@ static void test_clean(void **state)
 		assert_int_equal(store(f, &obj), 0);
 	}
 	/* Names like ours, but made by somebody else: we make regular files only. */
-	assert_int_equal(mkdirat(f->dirfd, "kvc-b7-g1.npy", 0700), 0);
-	assert_int_equal(symlinkat("nowhere", f->dirfd, "kvc-b8-g1.npy"), 0);
-	assert_int_equal(tier_file_clean(f->dirfd, NULL), 0);
-	assert_int_equal(unlinkat(f->dirfd, "kvc-b7-g1.npy", AT_REMOVEDIR), 0);
-	assert_int_equal(unlinkat(f->dirfd, "kvc-b8-g1.npy", 0), 0);
-	assert_int_equal(files_in(f->dirfd), ARRAY_LEN(foreign));
+	assert_int_equal(mkdirat(f->disk.dirfd, "kvc-b7-g1.npy", 0700), 0);
+	assert_int_equal(symlinkat("nowhere", f->disk.dirfd, "kvc-b8-g1.npy"), 0);
+	assert_int_equal(tier_file_clean(f->disk.dirfd, NULL), 0);
+	assert_int_equal(unlinkat(f->disk.dirfd, "kvc-b7-g1.npy", AT_REMOVEDIR), 0);
+	assert_int_equal(unlinkat(f->disk.dirfd, "kvc-b8-g1.npy", 0), 0);
+	assert_int_equal(files_in(f->disk.dirfd), ARRAY_LEN(foreign));
 	touch(f, "kvc-b1-g1.npy");
 	uint64_t removed = 0;
-	assert_int_equal(tier_file_clean(f->dirfd, &removed), 0);
+	assert_int_equal(tier_file_clean(f->disk.dirfd, &removed), 0);
 	assert_int_equal(removed, 1);
 	for (size_t i = 0; i < ARRAY_LEN(foreign); i++)
-		assert_int_equal(unlinkat(f->dirfd, foreign[i], 0), 0);
+		assert_int_equal(unlinkat(f->disk.dirfd, foreign[i], 0), 0);
 	assert_int_equal(tier_file_clean(-1, NULL), -EBADF);
 	close_tier(f);
 }
@@ -569,7 +531,7 @@ static void use_array_case(struct fixture *f, const struct array_case *c)
 static void check_header(const struct fixture *f, const char *name, const char *dict)
 {
 	unsigned char page[HEADER_BYTES];
-	int fd = openat(f->dirfd, name, O_RDONLY);
+	int fd = openat(f->disk.dirfd, name, O_RDONLY);
 	assert_int_equal(read(fd, page, sizeof(page)), HEADER_BYTES);
 	close(fd);
 	assert_memory_equal(page, "\x93NUMPY\x01\x00", 8);
@@ -606,7 +568,7 @@ static void check_numpy(const struct fixture *f, const char *python, const struc
 		 "assert ((i * 31 + i // 4093 + %llu) %% 256 == b).all()\n"
 		 "assert len(b) == %llu, len(b)\n"
 		 "print(a.shape, a.itemsize)\"",
-		 python, f->path, obj->name, (unsigned long long)(obj->key % 256),
+		 python, f->disk.path, obj->name, (unsigned long long)(obj->key % 256),
 		 (unsigned long long)obj->payload_bytes);
 	FILE *pipe = popen(command, "r");
 	assert_non_null(fgets(line, sizeof(line), pipe));
@@ -621,7 +583,7 @@ static void test_numpy(void **state)
 	const char *python = python_with_numpy();
 	for (size_t i = 0; i < ARRAY_LEN(array_cases); i++) {
 		const struct array_case *c = &array_cases[i];
-		const struct variant v = {IO_ENGINE_THREADS, f->has_direct, SYNC_NONE};
+		const struct variant v = {IO_ENGINE_THREADS, f->disk.has_direct, SYNC_NONE};
 		use_array_case(f, c);
 		assert_true(open_tier(f, &v));
 		struct tier_object obj = entry(f, key_turn(42, 3, 2), c->tokens);
