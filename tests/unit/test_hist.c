@@ -230,6 +230,20 @@ static void test_sum(void **state)
 	assert_true(hist_sum_ns(h) == 4 * 18446744073709551615.0);
 }
 
+/* The mean of the inverses, not the inverse of the mean; what took no time is left out. */
+static void test_mean_inverse(void **state)
+{
+	(void)state;
+	CLEANUP_FREE struct hist *h = hist_get();
+	assert_true(hist_mean_inverse(h) == 0);
+	hist_record(h, 0);
+	assert_true(hist_mean_inverse(h) == 0);
+	for (uint64_t ns = 1000000; ns <= 4000000; ns *= 2)
+		hist_record(h, ns);
+	double exact = (1 + 0.5 + 0.25) / 3 / 1e6;
+	assert_true(fabs(hist_mean_inverse(h) - exact) < exact / 1000);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -237,6 +251,7 @@ int main(void)
 		cmocka_unit_test(test_interpolation), cmocka_unit_test(test_empty),
 		cmocka_unit_test(test_merge),         cmocka_unit_test(test_merge_empty),
 		cmocka_unit_test(test_over),          cmocka_unit_test(test_sum),
+		cmocka_unit_test(test_mean_inverse),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

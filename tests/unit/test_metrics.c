@@ -287,6 +287,20 @@ static void test_pack_empty(void **state)
 	metrics_free(back);
 }
 
+/* What was cleared is as new, whatever it counted. */
+static void test_clear(void **state)
+{
+	(void)state;
+	struct metrics *m = recorded(1, 2000), *empty = metrics_new();
+	metrics_clear(m);
+	assert_memory_equal(m, empty, sizeof(*m));
+	metrics_sample(m, RAW_DECODE, 1);
+	metrics_clear(m);
+	assert_int_equal(m->raw[RAW_DECODE].count, 0);
+	metrics_free(m);
+	metrics_free(empty);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -295,6 +309,7 @@ int main(void)
 		cmocka_unit_test(test_merge),
 		cmocka_unit_test(test_pack_is_merge),
 		cmocka_unit_test(test_pack_empty),
+		cmocka_unit_test(test_clear),
 		cmocka_unit_test(test_samples_grow),
 		cmocka_unit_test(test_untouched_costs_nothing),
 		cmocka_unit_test(test_error_classes),
