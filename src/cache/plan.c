@@ -2,30 +2,26 @@
 /*
  * How room is made: which entries must leave, where they go, and when the room is really there.
  *
- * A plan is made in one go under the lock. Each tier keeps two sums: used (bytes that are there,
- *and promises) and outgoing (the part of it whose deletion is decided). committed = used - outgoing
- *is what the tier will hold when everything planned so far is done, and it is what the thresholds
- *look at. So a victim that one plan took is room for the next one too, and two plans never evict
- *twice for the same bytes.
+ * A plan is made in one go under the lock. Each tier keeps two sums: used (bytes that are there, and promises) and outgoing (the
+ * part of it whose deletion is decided). committed = used - outgoing is what the tier will hold when everything planned so far is
+ * done, and it is what the thresholds look at. So a victim that one plan took is room for the next one too, and two plans never
+ * evict twice for the same bytes.
  *
- * But then a plan may be promised bytes that another one has still to free. A tier therefore
- *counts, since the start, the bytes it promised and the bytes it got back. A promise has the number
- *of its last byte as its ticket:
+ * But then a plan may be promised bytes that another one has still to free. A tier therefore counts, since the start, the bytes it
+ * promised and the bytes it got back. A promise has the number of its last byte as its ticket:
  *
  *	promised:  |---------- kept ----------|-- plan 7 --|-- plan 8 --|
  *	free up to:                      limit + freed ^        ^ ticket of 8
  *
- * It is good when ticket <= limit + freed: plan 7 may copy or write, 8 waits on level->claims.
- *Nobody overtakes, the bytes there never exceed the limit, and there is no circle: a promise waits
- *for deletions decided before it, those wait for copies into a deeper tier, and deletions at the
- *bottom wait for nothing. A promise is only given back after it was good, or else a later one would
- *be counted as free room for an earlier one.
+ * It is good when ticket <= limit + freed: plan 7 may copy or write, 8 waits on level->claims. Nobody overtakes, the bytes there
+ * never exceed the limit, and there is no circle: a promise waits for deletions decided before it, those wait for copies into a
+ * deeper tier, and deletions at the bottom wait for nothing. A promise is only given back after it was good, or else a later one
+ * would be counted as free room for an earlier one.
  *
- * The last tier and its FIFO. A plan that finds no room in any tier waits for the last one, and
- *only for that: the upper tiers were passed over when it came. While a plan waits nobody else is
- *promised bytes there: a newcomer may go into an upper tier if that needs no demotion into the last
- *one, and queues otherwise. The head is tried at each release; whether it can be placed is a
- *comparison of sums, since every entry on the last LRU list may be deleted.
+ * The last tier and its FIFO. A plan that finds no room in any tier waits for the last one, and only for that: the upper tiers were
+ * passed over when it came. While a plan waits nobody else is promised bytes there: a newcomer may go into an upper tier if that
+ * needs no demotion into the last one, and queues otherwise. The head is tried at each release; whether it can be placed is a
+ * comparison of sums, since every entry on the last LRU list may be deleted.
  */
 #include "cache/internal.h"
 

@@ -3,8 +3,7 @@
  * The engine for machines where io_uring is refused: a pool of threads that make the plain system
  * calls.
  *
- *   owner:  pending --flush--> queue (lock) --> a thread runs one operation to its end --> finished
- * (lock) --reap--> owner
+ *   owner:  pending --flush--> queue (lock) --> a thread runs one operation to its end --> finished (lock) --reap--> owner
  */
 #include <assert.h>
 #include <errno.h>

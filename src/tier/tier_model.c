@@ -3,11 +3,9 @@
  * A simulated device: one server that transfers one entry at a time, first come, first served, then
  * a fixed latency.
  *
- *   submitted            start = max(now, free)         free = start + transfer        done = free
- * + latency
+ *   submitted            start = max(now, free)         free = start + transfer        done = free + latency
  *       |------ waits ------|------- transfer -------------|---------- latency ------------|
- *                           begin_ns                       end_ns                          poll()
- * returns it
+ *                           begin_ns                       end_ns                          poll() returns it
  *
  * The latency of one entry overlaps with the transfer of the next, so it never costs bandwidth. All
  * times are integers: a transfer lasts bytes x 10^9 / (bytes per second), rounded up, so the device
