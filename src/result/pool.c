@@ -142,14 +142,6 @@ static json_t *errors_json(const struct error_log *log)
 	return list;
 }
 
-static json_t *notices_json(const struct strlist *notices)
-{
-	json_t *list = json_array();
-	for (size_t i = 0; i < notices->count; i++)
-		json_array_append_new(list, result_json_text(notices->v[i]));
-	return list;
-}
-
 static json_t *headline_json(const struct run_result *r, const struct result_rank *who)
 {
 	json_t *all = result_json(r), *head = json_pack("{s:i, s:o}", "rank", who->rank, "host", result_json_text(who->host));
@@ -166,7 +158,7 @@ int result_report(const struct run_result *r, const struct result_rank *who, str
 {
 	json_t *report = json_pack("{s:o, s:o, s:o, s:o, s:s, s:I}", "members", members_json(r), "headline",
 				   headline_json(r, who), "errors", errors_json(r->errors), "notices",
-				   notices_json(r->notices), "device", who->device, "begin_ns",
+				   result_part_notices(r, NULL), "device", who->device, "begin_ns",
 				   (json_int_t)who->begin_ns);
 	CLEANUP_FREE char *text = report ? json_dumps(report, JSON_COMPACT) : NULL;
 	json_decref(report);
