@@ -62,18 +62,24 @@ static int add_btl(const struct launch_job *job, struct strlist *argv, struct st
 	return rc ? rc : strlist_add(argv, values[job->btl]);
 }
 
-static int open_mpi(const struct launch_job *job, struct strlist *argv, struct strlist *notices)
+/* Processes, hosts, processes of each: what every launcher is told, under names of its own. */
+static int add_layout(const struct launch_layout *layout, const char *hosts, const char *npernode, struct strlist *argv)
 {
-	const struct launch_layout *layout = job->layout;
 	int rc = add_count(argv, "-n", layout->ranks);
 	if (!rc)
-		rc = add_entries(argv, "-host", &layout->entries);
+		rc = add_entries(argv, hosts, &layout->entries);
 	if (!rc && layout->npernode)
-		rc = add_count(argv, "--npernode", layout->npernode);
+		rc = add_count(argv, npernode, layout->npernode);
+	return rc;
+}
+
+static int open_mpi(const struct launch_job *job, struct strlist *argv, struct strlist *notices)
+{
+	int rc = add_layout(job->layout, "-host", "--npernode", argv);
 	if (!rc && !params_have(job->params, "bind-to"))
 		rc = add_pair(argv, "--bind-to", "none");
 	if (!rc && !params_have(job->params, "map-by"))
-		rc = add_pair(argv, "--map-by", layout->distinct > 1 ? "node" : "socket");
+		rc = add_pair(argv, "--map-by", job->layout->distinct > 1 ? "node" : "socket");
 	if (!rc)
 		rc = add_btl(job, argv, notices);
 	if (!rc && job->oversubscribe)
@@ -87,12 +93,7 @@ static int open_mpi(const struct launch_job *job, struct strlist *argv, struct s
 
 static int hydra(const struct launch_job *job, struct strlist *argv, struct strlist *notices)
 {
-	const struct launch_layout *layout = job->layout;
-	int rc = add_count(argv, "-n", layout->ranks);
-	if (!rc)
-		rc = add_entries(argv, "-hosts", &layout->entries);
-	if (!rc && layout->npernode)
-		rc = add_count(argv, "-ppn", layout->npernode);
+	int rc = add_layout(job->layout, "-hosts", "-ppn", argv);
 	if (!rc && !params_have(job->params, "bind-to"))
 		rc = add_pair(argv, "-bind-to", "none");
 	if (!rc)
