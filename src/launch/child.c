@@ -22,6 +22,7 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "base/file.h"
 #include "base/mem.h"
 #include "launch/erase.h"
 
@@ -201,23 +202,9 @@ static void close_fd(int *fd)
 	*fd = -1;
 }
 
-static int write_file(int fd, const char *data, size_t len)
-{
-	while (len) {
-		ssize_t n = write(fd, data, len);
-		if (n < 0 && errno != EINTR)
-			return -errno;
-		if (n > 0) {
-			data += n;
-			len -= (size_t)n;
-		}
-	}
-	return 0;
-}
-
 static int stream_keep(struct stream *s, const char *bytes, size_t n)
 {
-	return s->is_drawn ? erase_write(&s->erase, s->file, bytes, n) : write_file(s->file, bytes, n);
+	return s->is_drawn ? erase_write(&s->erase, s->file, bytes, n) : file_write_all(s->file, bytes, n);
 }
 
 /* Text goes to the file at once, and waits for the screen. */
