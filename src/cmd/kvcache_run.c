@@ -257,7 +257,9 @@ static void tell_death(const struct kvcache_run *run, const struct launch_death 
 	CLEANUP_STR struct str who = {0};
 	kvcache_ranks_name(&run->ranks, d->rank, d->pid, d->host, &who);
 	if (d->signal)
-		snprintf(buf, size, "%s was ended by signal %d (%s)", str_text(&who), d->signal, strsignal(d->signal));
+		snprintf(buf, size, "%s was ended by signal %d (%s)%s", str_text(&who), d->signal, strsignal(d->signal),
+			 d->is_doubtful ? ", perhaps by the launcher, which kills all ranks when one has died and may name any of them"
+					: "");
 	else
 		snprintf(buf, size, "%s ended early with exit status %d", str_text(&who), d->status);
 }

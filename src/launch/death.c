@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /* Which rank died? Launchers tell it in prose only. */
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -30,6 +31,7 @@ static bool hydra_death(const char *text, struct launch_death *d)
 	const char *signal = strstr(at, "(signal ");
 	if (signal)
 		(void)sscanf(signal, "(signal %d)", &d->signal);
+	d->is_doubtful = d->signal == SIGKILL;
 	return true;
 }
 

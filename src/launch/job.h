@@ -105,6 +105,7 @@ struct launch_death {
 	char host[256];
 	int signal; /* 0: it ended by itself */
 	int status; /* exit status then */
+	bool is_doubtful; /* this launcher kills the others at once with this signal, and may name one of those */
 };
 
 /** launch_death_parse() - look for it in what the launcher printed. Return: false: there is none. */

@@ -143,11 +143,11 @@ intervals_of() {
 	done | head -n 1)"
 	kill -KILL "$victim"
 	ends_with 6
-	# Hydra kills the others at once, and may name one of them.
+	# Hydra kills the others at once, may name one of them, and then the message says so.
 	if [ "$MPI" = openmpi ]; then
-		has "$ERR" "rank 2 on $(uname -n) was ended by signal 9"
+		has "$ERR" "rank 2 on $(uname -n) was ended by signal 9 (Killed);"
 	else
-		grep -q "rank [0-3] on $(uname -n) was ended by signal 9" "$ERR"
+		grep -q "rank [0-3] on $(uname -n) was ended by signal 9 (Killed), perhaps by the launcher" "$ERR"
 	fi
 	no_orphans
 	jq -e '.status == "failed"' "$(metadata)"

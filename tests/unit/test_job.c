@@ -235,6 +235,7 @@ static void which_rank_died(void **state)
 	assert_int_equal(d.rank, 3);
 	assert_string_equal(d.host, "h-2.example");
 	assert_int_equal(d.signal, 9);
+	assert_false(d.is_doubtful);
 	assert_true(launch_death_parse(LAUNCH_MPI_OPEN, "  Process name: [[857,1],12]\n  Exit code:    8\n", &d));
 	assert_int_equal(d.rank, 12);
 	assert_int_equal(d.status, 8);
@@ -245,9 +246,11 @@ static void which_rank_died(void **state)
 	assert_int_equal(d.pid, 25969);
 	assert_string_equal(d.host, "vm");
 	assert_int_equal(d.signal, 9);
+	assert_true(d.is_doubtful);
 	assert_true(launch_death_parse(LAUNCH_MPI_HYDRA, "=   PID 7 RUNNING AT h\n=   EXIT CODE: 3\n", &d));
 	assert_int_equal(d.signal, 0);
 	assert_int_equal(d.status, 3);
+	assert_false(d.is_doubtful);
 	assert_false(launch_death_parse(LAUNCH_MPI_OPEN, "process rank of nothing", &d));
 	assert_false(launch_death_parse(LAUNCH_MPI_HYDRA, "", &d));
 }
