@@ -12,7 +12,8 @@
 #include "base/clock.h"
 #include "base/mem.h"
 
-enum { LAST_WORDS = 2000 };
+enum { LAST_WORDS = 2000, DEATH_STEPS = 100 /* a second, for what was killed to be gone */ };
+enum { ENGINE_ENDED = 'e', LEAVE = 'l' }; /* words to the guard */
 
 /* Between fork() and exec() only what is safe there. Does not return. */
 static void become(const struct strlist *argv, int log_fd, int null_fd, int why_fd, pid_t parent)
@@ -32,47 +33,87 @@ static void become(const struct strlist *argv, int log_fd, int null_fd, int why_
 	_exit(127);
 }
 
-/* Outlives this process by a moment: should it die without a word, what the engine started is ended as well. */
-static void guard(pid_t group, int from_parent)
+/*
+ * Outlives this process by a moment: should it die before it says LEAVE, what the engine started is ended, and what was made for
+ * it is removed. Nobody's child and in a session of its own, so that who ends the job does not end it as well. @rm: a command.
+ */
+static void guard(pid_t group, int from_parent, char *const *rm)
 {
+	const struct timespec step = {.tv_nsec = (long)(10 * NS_PER_MS)};
 	char word;
 	sigset_t all;
 	sigfillset(&all);
 	sigprocmask(SIG_SETMASK, &all, NULL);
-	setpgid(0, 0);
+	/* The launcher waits until all that belongs to a rank is closed. */
 	dup2(from_parent, 0);
 	close_range(1, ~0U, 0);
-	if (read(0, &word, 1) != 1)
+	(void)!dup(open("/dev/null", O_WRONLY));
+	while (read(0, &word, 1) == 1) {
+		if (word == LEAVE)
+			_exit(0);
+		group = 0;
+	}
+	if (group)
 		kill(-group, SIGKILL);
-	_exit(0);
+	for (int i = 0; group && i < DEATH_STEPS && !kill(-group, 0); i++)
+		nanosleep(&step, NULL);
+	execvp(rm[0], rm);
+	_exit(127);
 }
 
-static int start_guard(struct child *c, struct error *err)
+static int removal(const struct strlist *remains, struct strlist *ret)
+{
+	static const char *const words[] = {"rm", "-rf", "--one-file-system", "--"};
+	int rc = 0;
+	for (size_t i = 0; !rc && i < ARRAY_LEN(words); i++)
+		rc = strlist_add(ret, words[i]);
+	for (size_t i = 0; !rc && i < remains->count; i++)
+		rc = strlist_add(ret, remains->v[i]);
+	return rc;
+}
+
+/* Forks twice: the guard's parent is gone at once. Return: 0 or -errno. */
+static int fork_guard(pid_t group, const int ends[2], char *const *rm)
+{
+	int status;
+	pid_t between = fork();
+	if (!between) {
+		setsid();
+		close(ends[1]);
+		pid_t id = fork();
+		if (!id)
+			guard(group, ends[0], rm);
+		_exit(id < 0 ? errno : 0);
+	}
+	if (between < 0 || waitpid(between, &status, 0) != between)
+		return -errno;
+	return WIFEXITED(status) ? -WEXITSTATUS(status) : -ECHILD;
+}
+
+static int start_guard(struct child *c, const struct strlist *remains, struct error *err)
 {
 	int ends[2];
-	if (pipe2(ends, O_CLOEXEC))
-		return error_set(err, -errno, ERR_RUN_DEPENDENCY, "cannot guard the engine: %s", strerror(errno));
-	c->guard_fd = ends[1];
-	c->guard_id = fork();
-	if (!c->guard_id) {
-		close(ends[1]);
-		guard(c->id, ends[0]);
+	struct strlist rm = {0};
+	int rc = removal(remains, &rm);
+	if (!rc && pipe2(ends, O_CLOEXEC))
+		rc = -errno;
+	if (!rc) {
+		rc = fork_guard(c->id, ends, rm.v);
+		close(ends[0]);
+		c->guard_fd = ends[1];
 	}
-	int rc = c->guard_id < 0 ? -errno : 0;
-	close(ends[0]);
+	strlist_release(&rm);
 	return rc ? error_set(err, rc, ERR_RUN_DEPENDENCY, "cannot guard the engine: %s", strerror(-rc)) : 0;
 }
 
-/* The engine has ended: its number may soon be another's. */
-static void dismiss_guard(struct child *c)
+static void tell_guard(const struct child *c, char word)
 {
-	(void)!write(c->guard_fd, "", 1);
-	close(c->guard_fd);
-	if (c->guard_id > 0)
-		waitpid(c->guard_id, NULL, 0);
+	if (c->guard_fd >= 0)
+		(void)!write(c->guard_fd, &word, 1);
 }
 
-int child_start(struct child *c, const struct strlist *argv, const char *log_path, struct error *err)
+int child_start(struct child *c, const struct strlist *argv, const char *log_path, const struct strlist *remains,
+		struct error *err)
 {
 	int why[2], errno_there = 0;
 	CLEANUP_CLOSE int log_fd = open(log_path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
@@ -94,8 +135,8 @@ int child_start(struct child *c, const struct strlist *argv, const char *log_pat
 	if (id < 0)
 		return error_set(err, rc, ERR_RUN_DEPENDENCY, "cannot start '%s': %s", argv->v[0], strerror(-rc));
 	setpgid(id, id);
-	*c = (struct child){.id = id};
-	return start_guard(c, err);
+	*c = (struct child){.id = id, .guard_fd = -1};
+	return start_guard(c, remains, err);
 }
 
 bool child_poll(struct child *c)
@@ -106,8 +147,18 @@ bool child_poll(struct child *c)
 		return false;
 	c->has_ended = true;
 	kill(-c->id, SIGKILL);
-	dismiss_guard(c);
+	tell_guard(c, ENGINE_ENDED); /* its number may soon be another's */
 	return true;
+}
+
+void child_release(struct child *c)
+{
+	if (c->id <= 0)
+		return;
+	tell_guard(c, LEAVE);
+	if (c->guard_fd >= 0)
+		close(c->guard_fd);
+	*c = (struct child){0};
 }
 
 void child_stop(struct child *c)

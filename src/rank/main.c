@@ -49,9 +49,8 @@ struct job {
 	bool frames, cleans_up;
 	struct strlist command; /* without what is the rank's own */
 	/* of this one */
-	char temporary[64];
 	char *cache_dir, *result, *log;
-	bool made_cache_dir;
+	struct strlist remains; /* directories of this run only */
 	struct child child;
 	uint64_t begin_ns;
 	json_t *problems; /* rank 0: of all ranks */
@@ -112,37 +111,41 @@ static int read_arguments(struct job *job, int argc, char *const *argv, struct e
 
 /* ---- this rank's own ---- */
 
-static char *in_temporary(const struct job *job, const char *name)
+/* What the rank has for this run only. *ret: to free. */
+static int make_temporary(struct job *job, char **ret, struct error *err)
 {
-	return path_join(job->temporary, name);
+	CLEANUP_STR struct str path = {0};
+	const char *tmp = getenv("TMPDIR");
+	str_addf(&path, "%s/mlpstorage-rank-XXXXXX", tmp && tmp[0] ? tmp : "/tmp");
+	if (path.rc)
+		return error_set(err, path.rc, ERR_INTERNAL, "out of memory");
+	if (!mkdtemp(path.s))
+		return error_set(err, -errno, ERR_FS_PERMISSION, "cannot make a temporary directory '%s': %s", path.s,
+				 strerror(errno));
+	*ret = str_take(&path);
+	return strlist_add(&job->remains, *ret) ? error_set(err, -ENOMEM, ERR_INTERNAL, "out of memory") : 0;
 }
 
 static int make_places(struct job *job, struct error *err)
 {
 	CLEANUP_STR struct str dir = {0};
-	const char *tmp = getenv("TMPDIR");
-	snprintf(job->temporary, sizeof(job->temporary), "%.32s/mlpstorage-rank-XXXXXX",
-		 tmp && tmp[0] && strlen(tmp) <= 32 ? tmp : "/tmp");
-	if (!mkdtemp(job->temporary)) {
-		int rc = -errno;
-		error_set(err, rc, ERR_FS_PERMISSION, "cannot make a temporary directory '%s': %s", job->temporary,
-			  strerror(-rc));
-		job->temporary[0] = '\0';
+	CLEANUP_FREE char *temporary = NULL;
+	int rc = make_temporary(job, &temporary, err);
+	if (rc)
 		return rc;
-	}
-	str_addf(&dir, "%s/rank_%d", job->cache_base ? job->cache_base : job->temporary, comm_rank(job->comm));
+	str_addf(&dir, "%s/rank_%d", job->cache_base ? job->cache_base : temporary, comm_rank(job->comm));
 	job->cache_dir = str_take(&dir);
-	job->result = in_temporary(job, "result.json");
-	job->log = in_temporary(job, "output.txt");
+	job->result = path_join(temporary, "result.json");
+	job->log = path_join(temporary, "output.txt");
 	if (!job->cache_dir || !job->result || !job->log)
 		return error_set(err, -ENOMEM, ERR_INTERNAL, "out of memory");
 	struct stat st;
-	job->made_cache_dir = stat(job->cache_dir, &st) && errno == ENOENT;
-	int rc = dir_make(job->cache_dir);
+	bool is_new = stat(job->cache_dir, &st) && errno == ENOENT;
+	rc = dir_make(job->cache_dir);
 	if (!rc && access(job->cache_dir, W_OK | X_OK))
 		rc = -errno;
-	if (rc)
-		job->made_cache_dir = false;
+	if (!rc && is_new && job->cleans_up)
+		rc = strlist_add(&job->remains, job->cache_dir);
 	return rc ? error_set(err, rc, ERR_FS_PERMISSION, "--cache-dir: cannot make '%s', or not write there: %s",
 			      job->cache_dir, strerror(-rc))
 		  : 0;
@@ -164,7 +167,7 @@ static int start_engine(struct job *job, struct error *err)
 	setenv("MLPSTORAGE_RANK", number, 1);
 	snprintf(number, sizeof(number), "%d", comm_size(job->comm));
 	setenv("MLPSTORAGE_RANKS", number, 1);
-	return child_start(&job->child, argv, job->log, err);
+	return child_start(&job->child, argv, job->log, &job->remains, err);
 }
 
 static int remove_one(const char *path, const struct stat *st, int flag, struct FTW *ftw)
@@ -181,10 +184,10 @@ static void remove_tree(const char *path)
 
 static void clean_up(struct job *job)
 {
-	if (job->cleans_up && job->made_cache_dir)
-		remove_tree(job->cache_dir);
-	if (job->temporary[0])
-		remove_tree(job->temporary);
+	for (size_t i = 0; i < job->remains.count; i++)
+		remove_tree(job->remains.v[i]);
+	child_release(&job->child);
+	strlist_release(&job->remains);
 	free(job->cache_dir);
 	free(job->result);
 	free(job->log);

@@ -20,8 +20,7 @@
 /** An engine that runs. Zero-initialise. */
 struct child {
 	pid_t id;	   /* also of its process group */
-	pid_t guard_id;	   /* ends the group when this process dies */
-	int guard_fd;
+	int guard_fd;	   /* to whoever cleans up when this process dies; -1: there is nobody */
 	bool has_ended;
 	int status;	   /* as waitpid() gave it */
 	uint64_t asked_ns; /* when it was first asked to stop; 0: not yet */
@@ -31,9 +30,13 @@ struct child {
 /**
  * child_start() - run @argv with its output going to @log_path
  * It has no standard input, a process group of its own, and is killed with all its group should this process die.
+ * @remains: directories that are removed then, up to child_release()
  * Return: 0; -errno with @err: it cannot be started.
  */
-int child_start(struct child *c, const struct strlist *argv, const char *log_path, struct error *err);
+int child_start(struct child *c, const struct strlist *argv, const char *log_path, const struct strlist *remains,
+		struct error *err);
+/** child_release() - after its end, when nothing is left to remove. */
+void child_release(struct child *c);
 /** child_poll() - has it ended? Never waits. Whatever it left in its group is killed then. */
 bool child_poll(struct child *c);
 /** child_stop() - ask it to end: SIGINT, after ten seconds SIGTERM, after five more SIGKILL. To be called until child_poll() is true. */

@@ -28,6 +28,7 @@ setup() {
 	END
 	chmod +x "$T/engine"
 	mkdir "$T/f"
+	export TMPDIR="$W/./././././tmp" # a name that is not short
 }
 
 teardown() {
@@ -37,7 +38,7 @@ teardown() {
 
 # No temporary directory of a rank is left.
 is_tidy() {
-	[ -z "$(ls -A "$W/tmp" | grep mlpstorage-rank)" ]
+	[ -z "$(ls -A "$TMPDIR" | grep mlpstorage-rank)" ]
 }
 
 @test "10.4 seed = base + rank, rank directories created, unknown flags forwarded, own seed, output and cache directory last" {
@@ -114,16 +115,20 @@ finish_stopped() {
 	finish_stopped
 	no_orphans
 	! pgrep -f -- "$T/engine"
+	is_tidy
 }
 
-@test "a starter that is killed takes its engine with it, and what that started" {
+@test "a starter that is killed takes its engine with it, what that started, and the directories of the run" {
 	export SLEEP="60.$RANDOM$RANDOM"
-	start "${LAUNCH[@]}" -n 2 "$KVR" "$T/engine" --frames --cache-dir "$W/cache"
+	start "${LAUNCH[@]}" -n 2 "$KVR" "$T/engine" --frames --cache-dir "$W/cache" --cleanup
 	until_true test -e "$W/cache/rank_0/data" -a -e "$W/cache/rank_1/data"
+	[ "$(ls "$TMPDIR" | grep -c mlpstorage-rank)" -eq 2 ]
 	kill -KILL "$(rank_id 1)"
 	fails_within 20
 	gone() { ! pgrep -f -- "$T/engine" && ! pgrep -f -- "sleep $SLEEP"; }
 	until_true gone
+	until_true is_tidy
+	until_true rmdir "$W/cache"
 }
 
 @test "bad command lines: exit 2, said once, nothing started" {
