@@ -930,6 +930,42 @@ static void test_bytes_are_shared_at_the_edges(void **state)
 	rig_release(&g);
 }
 
+/*
+ * A tier of files, where each operation takes 10 ms, one chunk at a time: created at 0.11, eight chunks of 16 MiB, the last one shorter,
+ * at 0.12 - 0.19, committed at 0.2. A chunk counts where it completes, or with the sync or commit after it where bytes count only then.
+ */
+static void check_chunks_at_edges(unsigned caps, uint64_t begin_ms, uint64_t end_ms, uint64_t bytes, uint64_t completed)
+{
+	struct rig g = {0};
+	rig_new(&g,
+		"--simulate --num-users 1 --generation-mode none --disable-multi-turn --disable-prefix-caching --io-size 16MiB --io-depth 1",
+		EDGE_YAML("closed"));
+	rig_fake(&g, TIER_STORAGE, caps, 4096 * GIB)->delay_ns = 10000000;
+	g.setup.warmup_ns = begin_ms * 1000000;
+	g.setup.duration_ns = (end_ms - begin_ms) * 1000000;
+	rig_run(&g);
+	assert_int_equal(counter(&g, COUNT_TIER_BYTES(TIER_STORAGE, DIR_WRITE)), bytes);
+	assert_int_equal(counter(&g, COUNT_WRITE_OPS), completed);
+	assert_int_equal(counter(&g, COUNT_WRITE_BYTES), completed * 131072000);
+	rig_release(&g);
+}
+
+static void test_chunks_at_the_edges(void **state)
+{
+	(void)state;
+	check_chunks_at_edges(0, 0, 205, 131072000, 1);
+	check_chunks_at_edges(0, 0, 155, 4 * 16 * MIB, 0);
+	check_chunks_at_edges(0, 125, 155, 3 * 16 * MIB, 0);
+	check_chunks_at_edges(0, 120, 150, 3 * 16 * MIB, 0); /* at its first moment, not at its last */
+	check_chunks_at_edges(0, 195, 205, 0, 1);	     /* a write is completed whose bytes were before */
+	/* 64 MiB may be dirty: synced at 0.16, the others committed at 0.21 */
+	check_chunks_at_edges(TIER_CAP_COMMIT_COUNTS, 125, 160, 0, 0);
+	check_chunks_at_edges(TIER_CAP_COMMIT_COUNTS, 125, 205, 4 * 16 * MIB, 0);
+	check_chunks_at_edges(TIER_CAP_COMMIT_COUNTS, 160, 210, 4 * 16 * MIB, 0);
+	check_chunks_at_edges(TIER_CAP_COMMIT_COUNTS, 165, 215, 131072000 - 4 * 16 * MIB, 1);
+	check_chunks_at_edges(TIER_CAP_COMMIT_COUNTS, 215, 305, 0, 0);
+}
+
 /* The window ends with the request that fills --max-requests; others that end at the same instant are cut off. */
 static void test_max_requests(void **state)
 {
@@ -2350,6 +2386,7 @@ int main(void)
 		cmocka_unit_test(test_idle_model_gives_its_latency),
 		cmocka_unit_test(test_waiting_for_a_slot_is_the_hosts),
 		cmocka_unit_test(test_bytes_are_shared_at_the_edges),
+		cmocka_unit_test(test_chunks_at_the_edges),
 		cmocka_unit_test(test_max_requests),
 		cmocka_unit_test(test_counts_follow_from_the_workload),
 		cmocka_unit_test(test_order_of_steps),
