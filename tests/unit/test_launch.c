@@ -173,6 +173,7 @@ struct run {
 	struct launch_result result;
 	struct error err;
 	int screen[2]; /* read ends of pipes that stand for the terminal; -1: none */
+	const struct launch_job_control *job;
 };
 
 /* Run @script to its end, its output on two pipes (left open for reading) and in root/out and
@@ -186,7 +187,7 @@ static int run_script(const char *script, struct run *run)
 	assert_int_equal(strlist_add(&argv, "/bin/sh"), 0);
 	assert_int_equal(strlist_add(&argv, path), 0);
 	assert_int_equal(strlist_add(&argv, root), 0);
-	struct launch_request request = {&argv, out, err, run->screen[0], run->screen[1]};
+	struct launch_request request = {&argv, out, err, run->screen[0], run->screen[1], run->job};
 	int rc = launch_run(&request, &run->result, &run->err);
 	strlist_release(&argv);
 	return rc;
@@ -249,10 +250,8 @@ static void test_surroundings(void **state)
 static void test_streams(void **state)
 {
 	(void)state;
-	struct run run;
 	FILE *screens[2] = {tmpfile(), tmpfile()};
-	run.screen[0] = fileno(screens[0]);
-	run.screen[1] = fileno(screens[1]);
+	struct run run = {.screen = {fileno(screens[0]), fileno(screens[1])}};
 	assert_int_equal(run_script("i=0\n"
 				    "while [ $i -lt 20000 ]; do\n"
 				    "  echo \"out line $i\"; echo \"error line $i\" >&2\n"
@@ -437,6 +436,38 @@ static void test_repeated_signal(void **state)
 	assert_int_equal(run.result.exit_status, 8);
 }
 
+static bool is_never_overdue(void *arg)
+{
+	(void)arg;
+	return false;
+}
+
+/* A launcher is asked, and terminated when --stop-timeout is over, not before. */
+static void test_stop_timeout(void **state)
+{
+	static const struct {
+		double stop_timeout_s;
+		const char *said;
+		int exit_status;
+	} cases[] = {{0.3, "asked\nterminated\n", 9}, {60, "asked\nended\n", 8}};
+	for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+		const struct launch_job_control job = {.is_overdue = is_never_overdue, .stop_timeout_s = cases[i].stop_timeout_s};
+		struct run run = {.screen = {-1, -1}, .job = &job};
+		run_with_signal("trap 'echo terminated; exit 9' TERM\n"
+				"trap 'echo asked; asked=1' USR1\n"
+				"echo > \"$1/ready\"\n"
+				"while [ \"${n:=0}\" -lt 60 ]; do sleep 0.05; n=$((n + ${asked:-0})); done\n"
+				"echo ended; exit 8",
+				SIGINT, &run);
+		CLEANUP_FREE char *out = read_back("out");
+		assert_string_equal(out, cases[i].said);
+		assert_int_equal(run.result.exit_status, cases[i].exit_status);
+		assert_false(run.result.is_killed);
+		tear_down(state);
+		assert_int_equal(set_up(state), 0);
+	}
+}
+
 /* What erase_write() leaves in a file of the bytes, given @step at once. */
 static char *erased(const char *bytes, size_t step)
 {
@@ -508,6 +539,7 @@ int main(void)
 		TEST(test_screen_closed),   TEST(test_log_full),
 		TEST(test_leftover),        TEST(test_first_signal),
 		TEST(test_second_signal),   TEST(test_repeated_signal),
+		TEST(test_stop_timeout),
 		TEST(test_erase),           TEST(test_erase_long),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
