@@ -239,6 +239,23 @@ static void test_delay_and_hang(void **state)
 	}
 }
 
+/* What gives back and hangs is done when nobody waits any longer: memory is not lost by it. */
+static void test_hang_of_giving_back(void **state)
+{
+	(void)state;
+	rig_open((struct config_fault){.kind = FAULT_HANG, .operations = 1 << TIER_DELETE, .nth = 1}, PAYLOAD_OFF, true);
+	struct tier_object obj = written(100);
+	struct tier_op op = op_of(TIER_DELETE, &obj, 0);
+	g.tier->ops->submit(g.w, &op, 0);
+	assert_false(finish(&op));
+	g.tier->ops->cancel(g.w);
+	assert_true(finish(&op));
+	assert_int_equal(op.result, 0);
+	for (uint64_t key = 0; key < LIMIT / ENTRY; key++)
+		written(key);
+	rig_close();
+}
+
 /* A rate is met over many operations, the same ones each time, up to its count. */
 static void test_rate(void **state)
 {
@@ -291,6 +308,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_error),	       cmocka_unit_test(test_error_of_giving_back),
 		cmocka_unit_test(test_damage),	       cmocka_unit_test(test_delay_and_hang),
+		cmocka_unit_test(test_hang_of_giving_back),
 		cmocka_unit_test(test_rate),	       cmocka_unit_test(test_rules_of_other_tiers),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
