@@ -228,6 +228,7 @@ struct worker {
 	bool is_draining;
 	int setup_rc;
 	struct error setup_err;
+	struct strlist notices; /* what its queue has to do without */
 
 	struct task *tasks;
 	uint32_t task_count, tasks_busy;

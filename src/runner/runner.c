@@ -65,6 +65,19 @@ uint64_t runner_memory_bytes(const struct runner_setup *s, uint32_t streams)
 	return bytes;
 }
 
+/* What several workers say is said once. */
+static int runner_tell_notices(const struct runner *r, struct error *err)
+{
+	struct strlist *told = r->setup.notices;
+	for (uint32_t i = 0; i < r->worker_count; i++) {
+		const struct strlist *own = &r->workers[i].notices;
+		for (size_t n = 0; n < own->count; n++)
+			if (!strlist_has(told, own->v[n]) && strlist_add(told, own->v[n]))
+				return error_set(err, -ENOMEM, ERR_FS_FULL, "out of memory");
+	}
+	return 0;
+}
+
 static int runner_start_threads(struct runner *r, struct error *err)
 {
 	for (uint32_t i = 0; i < r->worker_count; i++) {
@@ -89,7 +102,7 @@ static int runner_start_threads(struct runner *r, struct error *err)
 				  strerror(-w->setup_rc));
 		return w->setup_rc;
 	}
-	return 0;
+	return runner_tell_notices(r, err);
 }
 
 int runner_new(const struct runner_setup *setup, struct runner **ret, struct error *err)
@@ -239,9 +252,22 @@ void runner_progress(struct runner *r, struct runner_progress *ret)
 	}
 }
 
+/*
+ * The queue that was granted least; NULL: there is none. Locked memory is counted for all of them together, so one may have to do
+ * without what the others got, and only what all have may be told of the run.
+ */
+static const struct io *io_of_least(const struct runner *r)
+{
+	const struct io *least = r->workers[0].io;
+	for (uint32_t i = 1; least && i < r->worker_count; i++)
+		if (strlen(io_features(r->workers[i].io)) < strlen(io_features(least)))
+			least = r->workers[i].io;
+	return least;
+}
+
 const char *runner_io_engine(const struct runner *r)
 {
-	const struct io *io = r->workers[0].io;
+	const struct io *io = io_of_least(r);
 	return io ? io_name(io) : "";
 }
 
@@ -256,7 +282,7 @@ int runner_collect(struct runner *r, struct metrics *ret, struct runner_outcome 
 	}
 	if (r->has_started)
 		admission_count(&r->admission, end, ret);
-	const struct io *io = r->workers[0].io;
+	const struct io *io = io_of_least(r);
 	bool has_cpu = window && !r->setup.is_virtual;
 	*outcome = (struct runner_outcome){
 		.window_ns = window,

@@ -94,6 +94,7 @@ void worker_release(struct worker *w)
 	heap_release(&w->timers);
 	metrics_free(w->m);
 	series_release(w);
+	strlist_release(&w->notices);
 	if (w->wake_fd >= 0)
 		close(w->wake_fd);
 	pthread_mutex_destroy(&w->mail_lock);
@@ -114,10 +115,7 @@ static int worker_open(struct worker *w)
 			.buffer_count = w->chunk_count,
 			.buffer_bytes = w->run->chunk_bytes,
 		};
-		/* One worker's word on what the kernel granted is enough: they all run on one machine. */
-		struct strlist unheard = {0};
-		int rc = io_new(&io, &w->io, w->index ? &unheard : s->notices, &w->setup_err);
-		strlist_release(&unheard);
+		int rc = io_new(&io, &w->io, &w->notices, &w->setup_err);
 		if (rc)
 			return rc;
 	}
