@@ -167,6 +167,18 @@ intervals_of() {
 	jq -e '.status == "failed" and .exit_status == 3' "$(metadata)"
 }
 
+@test "ranks without room for their working set say so, before anything is made" {
+	local job=("${JOB[@]}" --model llama2-7b --num-users 100000 --num-processes 2 --duration 1 --cache-dir "$T/cache")
+	for i in "${!job[@]}"; do [ "${job[$i]}" != null ] || job[i]=file; done
+	expect 3 "$MLPSTORAGE" "${job[@]}"
+	has "$ERR" "rank 0 on $(uname -n): --cache-dir: '$T/cache/rank_0' has room for "
+	has "$ERR" "rank 1 on $(uname -n): --cache-dir: '$T/cache/rank_1' has room for "
+	has "$ERR" " for each of the 2 ranks that share it, and the working set takes "
+	[ ! -e "$T/cache" ]
+	jq -e '.status == "failed" and .exit_status == 3' "$(metadata)"
+	no_orphans
+}
+
 @test "the launcher of another MPI: the mismatch is told, not four runs of one" {
 	command -v "$OTHER" >/dev/null || skip "$OTHER is not installed"
 	MPI_RUN_BIN="$OTHER" expect 6 "$MLPSTORAGE" "${JOB[@]}" --duration 1
