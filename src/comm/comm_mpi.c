@@ -37,6 +37,13 @@ struct letter {
 	MPI_Request request;
 };
 
+/* A letter that has been announced: a long one comes no sooner than its sender looks after it. */
+struct arrival {
+	char *text; /* NULL: there is none */
+	int source, len;
+	MPI_Request request;
+};
+
 struct comm {
 	int rank, size;
 	bool is_job;
@@ -48,6 +55,7 @@ struct comm {
 	char (*hosts)[HOST_MAX]; /* [size] */
 	char library[MPI_MAX_LIBRARY_VERSION_STRING];
 	struct letter mail[COMM_MAILS];
+	struct arrival arriving[COMM_MAILS];
 	uint64_t *piece, *piece_sum; /* PIECE numbers each */
 };
 
@@ -74,7 +82,7 @@ static int probe(int source, int tag, int *ret_len)
 	return status.MPI_SOURCE;
 }
 
-/* A message that has been probed: comes at once. */
+/* A message that has been probed, and short: comes at once. */
 static void take(int source, int tag, void *buf, int len)
 {
 	MPI_Recv(buf, len, MPI_BYTE, source, tag, MPI_COMM_WORLD, MPI_STATUS_IGNORE);
@@ -177,10 +185,17 @@ static void drop_mail(void)
 		if (MPI_Iprobe(MPI_ANY_SOURCE, MPI_ANY_TAG, MPI_COMM_WORLD, &flag, &status) || !flag)
 			return;
 		MPI_Get_count(&status, MPI_BYTE, &len);
-		CLEANUP_FREE char *text = malloc((size_t)len + 1);
-		if (!text)
+		char *text = malloc((size_t)len + 1);
+		MPI_Request request;
+		int done = 0;
+		if (!text || MPI_Irecv(text, len, MPI_BYTE, status.MPI_SOURCE, status.MPI_TAG, MPI_COMM_WORLD, &request)) {
+			free(text);
 			return;
-		take(status.MPI_SOURCE, status.MPI_TAG, text, len);
+		}
+		if (!MPI_Test(&request, &done, MPI_STATUS_IGNORE) && done)
+			free(text);
+		else
+			MPI_Request_free(&request); /* it comes when it comes, and the text stays for it */
 	}
 }
 
@@ -299,8 +314,10 @@ static int init_thread(void)
 
 static void comm_free(struct comm *c)
 {
-	for (int i = 0; i < COMM_MAILS; i++)
+	for (int i = 0; i < COMM_MAILS; i++) {
 		str_release(&c->mail[i].text);
+		free(c->arriving[i].text);
+	}
 	free(c->hosts);
 	free(c->piece);
 	free(c->piece_sum);
@@ -341,7 +358,7 @@ int comm_open(struct comm **ret, struct error *err)
 	if (!c)
 		return error_set(err, -ENOMEM, ERR_INTERNAL, "out of memory");
 	for (int i = 0; i < COMM_MAILS; i++)
-		c->mail[i].request = MPI_REQUEST_NULL;
+		c->mail[i].request = c->arriving[i].request = MPI_REQUEST_NULL;
 	int provided = init_thread();
 	MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_RETURN);
 	MPI_Comm_rank(MPI_COMM_WORLD, &c->rank);
@@ -384,6 +401,8 @@ void comm_close(struct comm *c, int exit_code)
 	c->is_leaving = true;
 	for (int i = 0; i < COMM_MAILS && !c->is_broken; i++)
 		(void)await(c, 0, &c->mail[i].request, deadline_ns, "leaving", NULL);
+	for (int i = 0; i < COMM_MAILS && !c->is_broken; i++)
+		(void)await(c, 0, &c->arriving[i].request, deadline_ns, "leaving", NULL);
 	if (!c->is_broken)
 		(void)comm_barrier(c, deadline_ns, NULL);
 	if (c->is_broken)
@@ -659,19 +678,30 @@ int comm_post(struct comm *c, enum comm_mail kind, const void *data, size_t len)
 	return 0;
 }
 
+static bool arrival_begin(struct arrival *a, int tag)
+{
+	a->source = probe(MPI_ANY_SOURCE, tag, &a->len);
+	a->text = a->source < 0 ? NULL : malloc((size_t)a->len + 1);
+	if (a->text && MPI_Irecv(a->text, a->len, MPI_BYTE, a->source, tag, MPI_COMM_WORLD, &a->request)) {
+		free(a->text);
+		a->text = NULL;
+	}
+	return a->text != NULL;
+}
+
 bool comm_fetch(struct comm *c, enum comm_mail kind, int *ret_rank, struct str *ret)
 {
-	int len, tag = TAG_MAIL_0 + (int)kind;
-	int source = c->rank ? -1 : probe(MPI_ANY_SOURCE, tag, &len);
-	if (source < 0)
+	struct arrival *a = &c->arriving[kind];
+	int done = 0;
+	if (c->rank || (!a->text && !arrival_begin(a, TAG_MAIL_0 + (int)kind)))
 		return false;
-	CLEANUP_FREE char *text = malloc((size_t)len + 1);
-	if (!text)
+	if (MPI_Test(&a->request, &done, MPI_STATUS_IGNORE) || !done)
 		return false;
-	take(source, tag, text, len);
 	str_clear(ret);
-	str_add_mem(ret, text, (size_t)len);
-	*ret_rank = source;
+	str_add_mem(ret, a->text, (size_t)a->len);
+	*ret_rank = a->source;
+	free(a->text);
+	a->text = NULL;
 	return !ret->rc;
 }
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
  * Every meeting of comm.h with numbers that are known beforehand, and what each costs: "meetings" under a launcher prints
- * microseconds per call as rank 0 sees it. Fails when a number is wrong. "meetings CODE": meets nobody, and leaves with an exit
+ * microseconds per call as rank 0 sees it. Then a long letter. Fails when a number is wrong. "meetings CODE": meets nobody, and leaves with an exit
  * code a library that does not end.
  */
 #include <mpi.h>
@@ -91,6 +91,32 @@ static void clocks(void)
 	must(offset > -(int64_t)NS_PER_S && offset < (int64_t)NS_PER_S, "one machine has one clock");
 }
 
+/* A letter whose sender does not look after it for a while holds nobody up; it comes when the sender does. */
+static void mail(void)
+{
+	enum { LETTER = 4 << 20, AWAY_S = 2 };
+	CLEANUP_STR struct str text = {0};
+	int rank = comm_rank(comm), sender = comm_size(comm) - 1, from;
+	char *letter = calloc(1, LETTER);
+	must(letter, "memory");
+	barrier();
+	memset(letter, 'x', LETTER);
+	if (rank == sender)
+		must(!comm_post(comm, COMM_MAIL_INTERVAL, letter, LETTER), "posting a letter");
+	if (rank == sender && rank)
+		sleep(AWAY_S);
+	for (bool has_come = rank; !has_come;) {
+		uint64_t begin = clock_mono_ns();
+		has_come = comm_fetch(comm, COMM_MAIL_INTERVAL, &from, &text);
+		must(clock_mono_ns() - begin < AWAY_S * NS_PER_S / 2, "looking for mail took as long as its sender");
+		must(begin < deadline_ns, "a letter that does not come");
+	}
+	if (!rank)
+		must(from == sender && text.len == LETTER && !memcmp(text.s, letter, LETTER), "a letter");
+	barrier();
+	free(letter);
+}
+
 static bool hangs;
 
 /* In place of the library's. */
@@ -128,6 +154,7 @@ int main(int argc, char **argv)
 			printf("%-24s %8.0f us, %d ranks\n", meetings[i].name,
 			       (double)(clock_mono_ns() - begin) / 1e3 / ROUNDS, comm_size(comm));
 	}
+	mail();
 	fflush(stdout);
 	comm_close(comm, 0);
 	return 0;

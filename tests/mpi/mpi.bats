@@ -78,6 +78,8 @@ check_pooled() {
 		expect 0 "${LAUNCH[@]}" -n "$n" "$BUILD_DIR/tests/meetings"
 		[ "$(grep -c " $n ranks" "$OUT")" -eq 6 ]
 	done
+	# As between hosts: a long message then waits for both sides.
+	[ "$MPI" != openmpi ] || expect 0 "${LAUNCH[@]}" --mca btl tcp,self -n 3 "$BUILD_DIR/tests/meetings"
 }
 
 @test "a library that does not let its process go is left behind: the exit code is the rank's own" {
@@ -151,6 +153,25 @@ check_pooled() {
 	refused 3 "kv-cache: every rank: --cpu-mem-gb: " "by the 4 ranks of this host" -- \
 		"${LAUNCH[@]}" -n 4 "$KVM" "${DISK[@]}" --cpu-mem-gb 100000
 	refused 2 "kv-cache: every rank: --num-users: " -- "${LAUNCH[@]}" -n 4 "$KVM" --num-users 0
+	[ "$(grep -c "^kv-cache:" "$ERR")" -eq 1 ]
+	no_orphans
+}
+
+@test "--require-space: ranks whose working set does not fit are refused, each with its directory, and nothing is made" {
+	local big=("$KVM" --model llama2-7b --num-users 100000 --generation-mode none --gpu-mem-gb 0 --cpu-mem-gb 0
+		--cache-dir "$W/cache" --output "$R" --duration 1 --require-space)
+	refused 3 "kv-cache: rank 0 on $(uname -n): --cache-dir: '$W/cache/rank_0' has room for " \
+		"kv-cache: rank 1 on $(uname -n): --cache-dir: '$W/cache/rank_1' has room for " \
+		" for each of the 2 ranks that share it, and the working set takes " "--storage-capacity-gb " -- \
+		"${LAUNCH[@]}" -n 2 "${big[@]}"
+	[ "$(grep -c "^kv-cache:" "$ERR")" -eq 2 ]
+	no_orphans
+}
+
+@test "--require-space: the one rank that has no room is named, and no other" {
+	mount_tmpfs "$W/cache/rank_1" 16
+	refused 3 "kv-cache: rank 1 on $(uname -n): --cache-dir: '$W/cache/rank_1' has room for 0.0 GiB, and the working set takes " -- \
+		"${LAUNCH[@]}" -n 3 "$KVM" "${DISK[@]}" --storage-capacity-gb 0 --duration 1 --require-space
 	[ "$(grep -c "^kv-cache:" "$ERR")" -eq 1 ]
 	no_orphans
 }
