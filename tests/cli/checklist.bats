@@ -1,7 +1,8 @@
 #!/usr/bin/env bats
 # SPDX-License-Identifier: Apache-2.0
-# The reference's own unit tests of its kvcache command line (10.1) and of its benchmark class (10.2), and its examples of a
-# launcher's prefix (3.4), one test a case. Where we differ the name says so. Its rank wrapper (10.4): mpi/rank.bats.
+# The reference's own unit tests of its kvcache command line (10.1) and of its benchmark class (10.2), its tables of options (2.1,
+# 2.2), and its examples of a launcher's prefix (3.4), one test a case. Where we differ the name says so. How often machines are
+# asked (10.2) and its collector (10.6): cluster.bats. Its history (10.5): history.bats. Its rank wrapper (10.4): mpi/rank.bats.
 
 load control.bash
 
@@ -39,6 +40,33 @@ begins() {
 
 open_mpi() {
 	fake_launcher "${1:-mpirun}" "mpirun (Open MPI) 4.1.4"
+}
+
+# Options that the help in $OUT lists by these names.
+lists() {
+	local name
+	for name; do
+		grep -E '^ +-' "$OUT" | grep -Eq -- "(^ +|, )$name( |,|\$)" || {
+			echo "$name is not listed"
+			return 1
+		}
+	done
+}
+
+UNIVERSAL=(--results-dir -rd --loops --config-file -c --open --closed --debug --verbose --stream-log-level
+	--allow-invalid-params -aip --what-if --verify-lockfile --skip-validation)
+
+@test "2.1 and 2.2: run has every option, under each of its names, but those of RAG and autoscaling" {
+	expect 0 "$MLPSTORAGE" kvcache run --help
+	lists "${UNIVERSAL[@]}" --model -m --num-users -nu --gpu-mem-gb --cpu-mem-gb --cache-dir --duration -d --generation-mode \
+		--performance-profile --seed --kvcache-bin-path --disable-multi-turn --disable-prefix-caching --exec-type -et \
+		--num-processes -np --hosts -s --mpi-bin --oversubscribe --allow-run-as-root --mpi-params --timeseries-interval \
+		--skip-timeseries --max-timeseries-samples --ssh-username --cluster-collection-timeout --skip-cluster-collection
+}
+
+@test "2.1 and 2.2: datasize has every option" {
+	expect 0 "$MLPSTORAGE" kvcache datasize --help
+	lists "${UNIVERSAL[@]}" --model -m --num-users -nu --gpu-mem-gb --cpu-mem-gb --cache-dir
 }
 
 @test "10.1 run exists" {
@@ -134,12 +162,12 @@ open_mpi() {
 
 @test "10.1 generation-mode: realistic" {
 	what_if --generation-mode realistic
-	says '.generation_mode == "realistic"'
+	says '.generation_mode == "realistic" and .args_source.generation_mode == "typed"'
 }
 
 @test "10.1 performance-profile: latency" {
 	what_if --performance-profile latency
-	says '.performance_profile == "latency"'
+	says '.performance_profile == "latency" and .args_source.performance_profile == "typed"'
 }
 
 @test "10.1 performance-profile: throughput" {
@@ -194,7 +222,7 @@ open_mpi() {
 
 @test "10.1 mpi-bin: mpirun" {
 	what_if --mpi-bin mpirun
-	says '.args.mpi_bin == "mpirun"'
+	says '.args.mpi_bin == "mpirun" and .args_source.mpi_bin == "typed"'
 }
 
 @test "10.1 mpi-bin: mpiexec" {

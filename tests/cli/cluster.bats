@@ -1,7 +1,8 @@
 #!/usr/bin/env bats
 # SPDX-License-Identifier: Apache-2.0
 # Cluster information and time series of mlpstorage kvcache run. The names that begin with 10.6 are cases of the reference's own
-# tests of its collector; its other cases are tests of functions here: test_source, test_cluster, test_remote, test_timeseries.
+# tests of its collector (10.2: of its benchmark class); its other cases are tests of functions here: test_source, test_cluster,
+# test_remote, test_capture, test_timeseries.
 
 load control
 
@@ -165,7 +166,7 @@ fake_job() {
 }
 
 # An ssh that notes its words and runs the command here, as the shell that a real one would start: nodeN tells that its
-# name is nodeN. Four hosts behave badly.
+# name is nodeN. Hosts meetN answer when three of them are being asked. Four hosts behave badly.
 fake_ssh() {
 	mkdir -p "$T/bin"
 	cat >"$T/bin/ssh" <<-'END'
@@ -178,6 +179,13 @@ fake_ssh() {
 		denied) echo 'Warning: noise' >&2; echo 'me@denied: Permission denied (publickey).' >&2; exit 255 ;;
 		broken) exit 3 ;;
 		garbage) echo 'not what was asked for'; exit 0 ;;
+		meet*)
+			touch "$0.$host"
+			for i in $(seq 100); do
+				[ "$(ls "$0".meet* | wc -l)" -lt 3 ] || break
+				[ "$i" -lt 100 ] || exit 4
+				sleep 0.1
+			done ;;
 		esac
 		echo "Welcome to $host"
 		sh -c "$3" | sed "s/^$(uname -n)\$/$host/"
@@ -193,7 +201,20 @@ run_on() {
 		--results-dir "$R" --kvcache-bin-path "$T/engine" --hosts "$@" >"$OUT" 2>"$ERR" </dev/null || true
 }
 
-@test "10.6 unique hosts: each asked once, in the order typed, slots removed; all well" {
+@test "10.2 cluster information: a host is asked once at the start of a run and once at its end" {
+	fake_ssh
+	run_on node1:2 node2:1 node1:1 --skip-timeseries
+	[ "$(grep -c -- ' -- node1 sh -c ' "$T/bin/ssh.calls")" -eq 2 ]
+	[ "$(wc -l <"$T/bin/ssh.calls")" -eq 4 ]
+}
+
+@test "10.6 parallel: hosts are asked side by side" {
+	fake_ssh
+	run_on meet1 meet2 meet3 --skip-timeseries
+	metadata_says '.system_info | .num_hosts == 3 and (has("failed_hosts") | not)'
+}
+
+@test "10.6 unique hosts: each once, in the order typed, slots removed; all well" {
 	fake_ssh
 	run_on node1:2 node2:1 node1:1
 	metadata_says '.system_info | .collection_method == "ssh" and .num_hosts == 2 and [.hosts[].hostname] == ["node1", "node2"]

@@ -1,6 +1,8 @@
 #!/usr/bin/env bats
 # SPDX-License-Identifier: Apache-2.0
 # mlpstorage history, and the list of runs under fire. BUILD_DIR: where the programs were built.
+# The names that begin with 10.5 are cases of the reference's own tests of its history, on our list of runs; times that are given,
+# and the texts of bad lines: test_ledger.
 
 load control
 
@@ -58,27 +60,27 @@ metadata_of() {
 
 # --- file and numbers
 
-@test "history: the file is made with the first run, below the results directory" {
+@test "10.5 history: the file is made with the first run, below the results directory" {
 	expect 0 run_with --what-if
 	[ -f "$LEDGER" ]
 	jq -se 'length == 2 and .[0].status == "running" and .[1].status == "what-if" and .[1].id == 1' "$LEDGER"
 }
 
-@test "history: the default place is the default results directory" {
+@test "10.5 history: the default place is the default results directory" {
 	expect 0 "$MLPSTORAGE" kvcache run --cpu-mem-gb 0 --what-if
 	[ -f "$TMPDIR/mlperf_storage_results/.mlps/runs.jsonl" ]
 	expect 0 "$MLPSTORAGE" history show
 	grep -Eqx '1 : [0-9]{8}_[0-9]{6} : .*mlpstorage kvcache run --cpu-mem-gb 0 --what-if' "$OUT"
 }
 
-@test "history: a command with commas and blanks is one entry" {
+@test "10.5 history: a command with commas and blanks is one entry" {
 	expect 0 run_with --what-if --cache-dir "$T/a, b,c"
 	expect 0 hist show --id 1
 	has "$OUT" "--cache-dir '$T/a, b,c'"
 	list_is '.[0].argv[-1] == "'"$T"'/a, b,c"'
 }
 
-@test "history: lines that are no entries are passed over, and said" {
+@test "10.5 history: lines that are no entries are passed over, and said" {
 	expect 0 run_with --what-if
 	printf 'nonsense\n\n[1]\n{"id": 7}\n' >>"$LEDGER"
 	expect 0 hist show
@@ -88,7 +90,7 @@ metadata_of() {
 	lacks "$ERR" "WARNING"
 }
 
-@test "history: the next number is one for no file and an empty file, else the last plus one" {
+@test "10.5 history: the next number is one for no file and an empty file, else the last plus one" {
 	expect 0 run_with --what-if
 	rm -r "$R"
 	mkdir -p "$R/.mlps"
@@ -100,7 +102,7 @@ metadata_of() {
 	list_is 'map(.id) == [3, 2, 1]'
 }
 
-@test "history: numbers go on behind a last line that cannot be read" {
+@test "10.5 history: numbers go on behind a last line that cannot be read" {
 	expect 0 run_with --what-if
 	printf '{"id":2,"dir":"kv_' >>"$LEDGER"
 	expect 0 run_with --what-if
@@ -108,13 +110,13 @@ metadata_of() {
 	list_is 'map(.id) == [3, 2, 1] and all(.problems == [])'
 }
 
-@test "history: entries survive from program to program, and a tree that is moved" {
+@test "10.5 history: entries survive from program to program, and a tree that is moved" {
 	expect 0 run_with --what-if
 	mv "$R" "$T/moved"
 	R="$T/moved" list_is '.[0].problems == [] and (.[0].result_dir | startswith("'"$T"'/moved/kv_cache/tiny-1b/run/"))'
 }
 
-@test "history: runs that fail, and what-if, are recorded; history and bad usage are not" {
+@test "10.5 history: runs that fail, and what-if, are recorded; history and bad usage are not" {
 	engine 'exit 1'
 	expect 6 run_with
 	expect 0 run_with --what-if
@@ -126,7 +128,7 @@ metadata_of() {
 
 # --- show
 
-@test "history show: all, the last N, zero and less" {
+@test "10.5 history show: all, the last N, zero and less" {
 	for users in 1 2 3; do expect 0 run_with --what-if --num-users $users; done
 	expect 0 hist show
 	[ "$(cut -d' ' -f1 "$OUT" | tr '\n' ' ')" = "1 2 3 " ]
@@ -140,7 +142,7 @@ metadata_of() {
 	done
 }
 
-@test "history show: one by --id, by -i before a limit, and with everything by its number" {
+@test "10.5 history show: one by --id, by -i before a limit, and with everything by its number" {
 	expect 0 run_with --what-if --num-users 1
 	expect 0 run_with --what-if --num-users 2
 	expect 0 hist show --id 1
@@ -154,7 +156,7 @@ metadata_of() {
 	grep -Eq "^    result_dir +$R/kv_cache/tiny-1b/run/[0-9_]+$" "$OUT"
 }
 
-@test "history show: an unknown number and an empty history are errors, exit 2" {
+@test "10.5 history show: an unknown number and an empty history are errors, exit 2" {
 	expect 2 hist show
 	has "$ERR" "No history entries found"
 	[ ! -e "$R" ]
@@ -189,12 +191,21 @@ metadata_of() {
 		and all(.status == "complete")'
 }
 
-@test "history rerun: words are taken as they were, not split again" {
+@test "10.5 history rerun: words are taken as they were, not split again" {
 	expect 0 run_with --cache-dir "$T/two  blanks; \$(touch $T/never) \"quoted\" 'it''s'"
 	cp "$T/engine.args" "$T/first.args"
 	expect 0 hist rerun 1
 	diff <(grep -v kvcache_results_ "$T/first.args") <(grep -v kvcache_results_ "$T/engine.args")
 	[ ! -e "$T/never" ]
+}
+
+@test "10.5 history rerun: the program's own name is no word of the command" {
+	mkdir "$T/elsewhere"
+	ln -s "$MLPSTORAGE" "$T/elsewhere/other-name"
+	PATH="$T/elsewhere:$PATH" MLPSTORAGE=other-name expect 0 run_with --what-if
+	rm -r "$T/elsewhere"
+	expect 0 hist rerun 1
+	list_is 'length == 2 and all(.argv[0] == "other-name" and .status == "what-if")'
 }
 
 @test "history rerun: what-if starts nothing, and is what-if when it is run again" {
@@ -207,7 +218,7 @@ metadata_of() {
 	list_is 'map(.status) == ["what-if", "what-if", "complete"]'
 }
 
-@test "history rerun: an unknown number, no number: exit 2, nothing is made" {
+@test "10.5 history rerun: an unknown number, no number: exit 2, nothing is made" {
 	expect 2 hist rerun 1
 	has "$ERR" "[E102] No command found with ID 1"
 	[ ! -e "$R" ]

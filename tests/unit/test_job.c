@@ -225,32 +225,34 @@ static void whose_launcher_it_is(void **state)
 	assert_int_equal(launch_mpi_parse("mpiexec version 1.2 of PALS", &mpi), -EINVAL);
 }
 
+static void expect_death(enum launch_mpi mpi, const char *text, const struct launch_death *want)
+{
+	struct launch_death d;
+	assert_true(launch_death_parse(mpi, text, &d));
+	assert_int_equal(d.rank, want->rank);
+	assert_int_equal(d.pid, want->pid);
+	assert_string_equal(d.host, want->host);
+	assert_int_equal(d.signal, want->signal);
+	assert_int_equal(d.status, want->status);
+	assert_int_equal(d.is_doubtful, want->is_doubtful);
+}
+
 /* In the words of Open MPI 4.1 and of Hydra 4.0. */
 static void which_rank_died(void **state)
 {
 	(void)state;
 	struct launch_death d;
-	assert_true(launch_death_parse(LAUNCH_MPI_OPEN, "x\nmpirun.openmpi noticed that process rank 3 with PID 0 on node h-2.example "
-							"exited on signal 9 (Killed).\n", &d));
-	assert_int_equal(d.rank, 3);
-	assert_string_equal(d.host, "h-2.example");
-	assert_int_equal(d.signal, 9);
-	assert_false(d.is_doubtful);
-	assert_true(launch_death_parse(LAUNCH_MPI_OPEN, "  Process name: [[857,1],12]\n  Exit code:    8\n", &d));
-	assert_int_equal(d.rank, 12);
-	assert_int_equal(d.status, 8);
-	assert_string_equal(d.host, "");
-	assert_true(launch_death_parse(LAUNCH_MPI_HYDRA, "=   PID 25969 RUNNING AT vm\n=   EXIT CODE: 9\n"
-							 "YOUR APPLICATION TERMINATED WITH THE EXIT STRING: Killed (signal 9)\n", &d));
-	assert_int_equal(d.rank, -1);
-	assert_int_equal(d.pid, 25969);
-	assert_string_equal(d.host, "vm");
-	assert_int_equal(d.signal, 9);
-	assert_true(d.is_doubtful);
-	assert_true(launch_death_parse(LAUNCH_MPI_HYDRA, "=   PID 7 RUNNING AT h\n=   EXIT CODE: 3\n", &d));
-	assert_int_equal(d.signal, 0);
-	assert_int_equal(d.status, 3);
-	assert_false(d.is_doubtful);
+	expect_death(LAUNCH_MPI_OPEN,
+		     "x\nmpirun.openmpi noticed that process rank 3 with PID 0 on node h-2.example exited on signal 9 (Killed).\n",
+		     &(struct launch_death){.rank = 3, .host = "h-2.example", .signal = 9});
+	expect_death(LAUNCH_MPI_OPEN, "  Process name: [[857,1],12]\n  Exit code:    8\n",
+		     &(struct launch_death){.rank = 12, .status = 8});
+	expect_death(LAUNCH_MPI_HYDRA,
+		     "=   PID 25969 RUNNING AT vm\n=   EXIT CODE: 9\n"
+		     "YOUR APPLICATION TERMINATED WITH THE EXIT STRING: Killed (signal 9)\n",
+		     &(struct launch_death){.rank = -1, .pid = 25969, .host = "vm", .signal = 9, .status = 9, .is_doubtful = true});
+	expect_death(LAUNCH_MPI_HYDRA, "=   PID 7 RUNNING AT h\n=   EXIT CODE: 3\n",
+		     &(struct launch_death){.rank = -1, .pid = 7, .host = "h", .status = 3});
 	assert_false(launch_death_parse(LAUNCH_MPI_OPEN, "process rank of nothing", &d));
 	assert_false(launch_death_parse(LAUNCH_MPI_HYDRA, "", &d));
 }

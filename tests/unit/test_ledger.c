@@ -46,7 +46,7 @@ static char *const words[] = {(char *)"mlpstorage",
 			      (char *)"a dir, with a comma",
 			      NULL};
 
-static struct record *begin(time_t when)
+static struct record *begin_with(char *const *argv, const char *command_line, time_t when)
 {
 	struct record *r = NULL;
 	struct error err = {0};
@@ -56,11 +56,17 @@ static struct record *begin(time_t when)
 		.model = "tiny-1b",
 		.command = "run",
 		.version = "1.2.3",
-		.command_line = "mlpstorage kvcache run --cache-dir 'a dir, with a comma'",
-		.argv = words,
+		.command_line = command_line,
+		.argv = argv,
 		.when = when,
 	};
 	assert_int_equal(record_open(&spec, &r, &err), 0);
+	return r;
+}
+
+static struct record *begin(time_t when)
+{
+	struct record *r = begin_with(words, "mlpstorage kvcache run --cache-dir 'a dir, with a comma'", when);
 	record_set(r, "num_users", json_integer(7));
 	record_set(r, "duration", json_integer(60));
 	return r;
@@ -516,18 +522,7 @@ static void test_argv_that_is_no_text(void **state)
 {
 	(void)state;
 	static char *const odd[] = {(char *)"mlpstorage", (char *)"caf\xe9", NULL};
-	struct record *r = NULL;
-	struct error err = {0};
-	struct record_spec spec = {.results_dir = root,
-				   .benchmark = "kv_cache",
-				   .model = "m",
-				   .command = "run",
-				   .version = "1",
-				   .command_line = "caf\xe9",
-				   .argv = odd,
-				   .when = 1700000000};
-	assert_int_equal(record_open(&spec, &r, &err), 0);
-	end(r, RECORD_WHAT_IF);
+	end(begin_with(odd, "caf\xe9", 1700000000), RECORD_WHAT_IF);
 	struct ledger l = open_ledger();
 	assert_true(json_is_null(json_object_get(run_at(&l, 0), "argv")));
 	assert_string_equal(text_of(run_at(&l, 0), "command_line"), "caf?");
