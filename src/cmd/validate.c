@@ -93,9 +93,9 @@ static void check_space(struct cmd_validation *v)
 	error_set(&err, 0, ERR_FS_FULL,
 		  "too little space in %s: %.1f GiB of %.1f GiB are free, and the working set takes %.1f GiB",
 		  cache_place(inv), (double)fs.available_bytes / GIB, (double)fs.total_bytes / GIB, needed / GIB);
-	error_hint(&err, "name a larger --cache-dir, ask for fewer --num-users, or say with --storage-capacity-gb %d that "
+	error_hint(&err, "name a larger --cache-dir, ask for fewer --num-users, or say with --storage-capacity-gb %.3f that "
 			 "entries may be evicted before they are read again",
-		   (int)((double)fs.available_bytes * 0.9 / GIB));
+		   (double)fs.available_bytes * 0.9 / GIB);
 	cmd_validation_error(v, &err);
 }
 

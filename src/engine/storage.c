@@ -115,9 +115,9 @@ void storage_check_space(struct storage *s, const struct config *cfg, uint64_t m
 	else if (cfg->opt.require_space && config_storage_need(cfg) > (double)available)
 		problems_add(problems, ERR_FS_FULL,
 			     "--cache-dir: '%s' has room for %.1f GiB%s, and the working set takes %.1f GiB; "
-			     "--storage-capacity-gb %d says that entries may be evicted before they are read again",
+			     "--storage-capacity-gb %.3f says that entries may be evicted before they are read again",
 			     s->cache_dir, (double)available / ENGINE_GIB, shared, config_storage_need(cfg) / ENGINE_GIB,
-			     (int)((double)automatic / ENGINE_GIB));
+			     (double)automatic / ENGINE_GIB);
 	else if (s->limit_bytes < 2 * TIER_PAYLOAD_ALIGN && cfg->opt.storage_capacity_gib > 0)
 		problems_add(problems, ERR_CONFIG_INVALID,
 			     "--storage-capacity-gb: %g is less than the smallest file takes", cfg->opt.storage_capacity_gib);

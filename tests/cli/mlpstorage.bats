@@ -169,6 +169,13 @@ into_full() {
 	has "$ERR" "options.yaml:5: --duration:"
 	expect 2 "$MLPSTORAGE" kvcache run -rd "$R" -c "$T/missing.yaml" --what-if
 	has "$ERR" "[E103]"
+	printf 'hosts: [[a]]\nmpi_params: {a: b}\n' >"$T/options.yaml"
+	expect 2 "$MLPSTORAGE" kvcache run -rd "$R" -c "$T/options.yaml" --what-if
+	has "$ERR" "options.yaml:1: --hosts: a list of plain words is expected"
+	has "$ERR" "options.yaml:2: --mpi-params: a single value is expected"
+	echo '- num_users' >"$T/options.yaml"
+	expect 2 "$MLPSTORAGE" kvcache run -rd "$R" -c "$T/options.yaml" --what-if
+	has "$ERR" "[E104] $T/options.yaml:1: lines of the form \"option: value\" are expected"
 	printf 'a: [1\nb: 2\n' >"$T/options.yaml"
 	expect 2 "$MLPSTORAGE" kvcache run -rd "$R" -c "$T/options.yaml" --what-if
 	has "$ERR" "[E104]"
@@ -375,6 +382,28 @@ into_full() {
 	expect 3 run_with --output "$T/no/such/dir/copy.json"
 	has "$ERR" "--output: there is no directory '$T/no/such/dir'"
 	[ ! -e "$R" ] # found out before anything was created
+	mkdir "$T/out"
+	stand_in 'rm -r "$(dirname "$0")/out"'
+	expect 3 run_with --output "$T/out/copy.json"
+	has "$ERR" "[E401] --output: cannot copy the result to $T/out/copy.json: No such file or directory"
+	has "$ERR" "Suggestion: it is in $(dirname "$(metadata)")/kvcache_results_"
+	jq -e '.status == "failed" and .exit_status == 3 and .kvcache_metrics.total_requests == 40' "$(metadata)"
+}
+
+@test "a results directory that is full at the end: said as that, and the run is not taken for a complete one" {
+	[ "$(id -u)" -eq 0 ] || skip "not root"
+	mkdir "$R"
+	mount -t tmpfs -o size=4m tmpfs "$R" || skip "cannot mount a tmpfs here"
+	stand_in 'head -c 8M /dev/zero >"$(dirname "$0")/results/fill" || :'
+	local rc=0
+	expect 3 run_with --skip-validation --skip-timeseries || rc=1
+	cp -r "$R" "$T/kept" || rc=1
+	umount "$R"
+	[ "$rc" -eq 0 ]
+	has "$ERR" "[E403] cannot write $R/kv_cache/"
+	rm "$T/kept/fill"
+	expect 0 "$MLPSTORAGE" history list -rd "$T/kept" --json
+	jq -e 'length == 1 and (.[0].status == "failed" or .[0].status == "interrupted")' "$OUT"
 }
 
 @test "--loops: a run directory each, stopping at the first failure" {

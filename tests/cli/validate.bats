@@ -42,7 +42,7 @@ teardown() {
 	stand_in
 	expect 3 run_with "${large[@]}"
 	has "$ERR" "[E403] too little space in $R:"
-	grep -Eq 'Suggestion: .*--storage-capacity-gb [0-9]+ ' "$ERR"
+	grep -Eq 'Suggestion: .*--storage-capacity-gb [0-9]+\.[0-9]{3} ' "$ERR"
 	expect 0 run_with "${large[@]}" --storage-capacity-gb 0.1
 	expect 0 run_with "${large[@]}" --skip-validation
 	expect 0 run_with "${large[@]}" --storage-backend null
