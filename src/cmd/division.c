@@ -33,7 +33,8 @@ static const char *const free_options[] = {
 	"--model",      "--num-users", "--duration",   "--gpu-mem-gb",
 	"--cpu-mem-gb", "--seed",      "--cache-dir",  "--max-concurrent-allocs",
 	"--output",     "--log-level", "--raw-samples", "--generation-mode",
-	"--cleanup",    "--quiet",     "--performance-profile",
+	"--cleanup",    "--quiet",     "--performance-profile", "--progress",
+	"--rank-timeout",
 };
 
 /* Issues, or only their number where @issues is NULL. */

@@ -188,7 +188,7 @@ CLOSED=(--closed --model llama3.1-8b --num-users 100 --duration 300 --gpu-mem-gb
 	while read -r model users cpu allocs; do
 		rm -rf "$R"
 		expect 0 "${SHOW[@]}" "${CLOSED[@]}" --model "$model" --num-users "$users" --cpu-mem-gb "$cpu" \
-			--max-concurrent-allocs "$allocs" --cache-dir "$T/cache"
+			--max-concurrent-allocs "$allocs" --cache-dir "$T/cache" --progress off --rank-timeout 90
 		recorded '.division == "closed" and .verification == "CLOSED" and .verification_issues == []'
 	done <<-'END'
 		llama3.1-8b 200 0 16
