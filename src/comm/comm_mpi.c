@@ -3,7 +3,7 @@
  * Ranks over MPI, one thread of each. Three kinds of traffic:
  *
  *   meetings   non-blocking collectives, and one message of each rank to rank 0 (comm_gather)
- *   mail       small messages to rank 0 and the wish to stop, picked up by whoever looks
+ *   mail       messages to rank 0 and the wish to stop, picked up by whoever looks
  *   trouble    rank 0's roll call (ROLL, HERE) and verdict (FAIL), which every wait listens for
  *
  * A wait tests its request, serves trouble, and sleeps an eighth of the time it has waited, 1 ms at most: short waits end

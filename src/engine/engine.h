@@ -87,6 +87,7 @@ struct ranks {
 		uint64_t interval_bytes; /* of its lines, passed on */
 	} *heard; /* rank 0: [size] */
 	int heard_count;
+	int result_rc;		/* rank 0: why a rank's own result could not be written; 0 */
 	struct strlist notices; /* rank 0: about the ranks together */
 };
 

@@ -41,8 +41,10 @@ static int take_result(void *arg, int rank, const char *data, size_t len)
 	char subdir[32];
 	snprintf(subdir, sizeof(subdir), "rank_%d", rank);
 	int rc = file_write_below(e->output, subdir, data, len);
-	if (rc)
+	if (rc) {
 		log_error("cannot write rank %d's result beside '%s': %s", rank, e->output, strerror(-rc));
+		e->ranks.result_rc = rc;
+	}
 	return 0; /* the pooled result may still be written */
 }
 

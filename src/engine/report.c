@@ -298,7 +298,7 @@ static int conclude(struct engine *e, const struct run_result *r)
 	int rc = deliver(e, r);
 	if (!r->is_valid)
 		log_error("the result is not valid: %s", r->invalid_why);
-	if (rc)
+	if (rc || e->ranks.result_rc)
 		return EXIT_ENVIRONMENT;
 	return r->is_interrupted ? EXIT_INTERRUPTED : r->is_valid ? EXIT_OK : EXIT_NOT_VALID;
 }

@@ -124,6 +124,14 @@ check_pooled() {
 	[ "$(ls "$W/cache")" = "$(printf 'rank_%d\n' 0 1 2 3)" ]
 }
 
+@test "a rank's own result that cannot be written: said, the others and the pooled one are there, exit 3" {
+	echo no >"$T/rank_1"
+	expect 3 "${LAUNCH[@]}" -n 3 "$KVM" "${VIRTUAL[@]}" --quiet
+	has "$ERR" "cannot write rank 1's result beside '$R'"
+	result '.valid and (.ranks | length) == 3'
+	[ -e "$T/rank_0/result.json" ] && [ -e "$T/rank_2/result.json" ]
+}
+
 @test "8 ranks, more than there are cores" {
 	expect 0 "${LAUNCH[@]}" -n 8 "$KVM" "${NULL[@]}" --duration 1
 	check_pooled 8
