@@ -31,6 +31,7 @@
 #include <xxhash.h>
 
 #include "base/err.h"
+#include "base/mem.h"
 #include "base/rng.h"
 
 enum {
@@ -43,7 +44,7 @@ enum {
 	BLOCK_LINES = PAYLOAD_BLOCK / LINE_BYTES,
 	HASH_BYTES = 8,
 	/* Enough to cover a trip to memory; whole turns of the stamps' places. */
-	PREFETCH_AHEAD = 2 * BLOCK_LINES * PAYLOAD_BLOCK,
+	PREFETCH_AHEAD = 4 * BLOCK_LINES * PAYLOAD_BLOCK,
 };
 
 #ifdef __SSE2__
@@ -271,9 +272,11 @@ long payload_verify(const struct payload *p, const struct payload_id *id, uint64
 	uint64_t block = offset / PAYLOAD_BLOCK;
 	const char *end = (const char *)buf + len;
 
+	/* One cache line per block is too sparse for the hardware to see it coming. */
+	for (size_t i = 0; i < MIN(len, PREFETCH_AHEAD); i += PAYLOAD_BLOCK)
+		__builtin_prefetch((const char *)buf + i + stamp_at(block + i / PAYLOAD_BLOCK));
 	for (const char *at = buf; at < end; at += PAYLOAD_BLOCK, block++) {
 		const char *place = at + stamp_at(block);
-		/* One cache line per block is too sparse for the hardware to see it coming. */
 		__builtin_prefetch(place + PREFETCH_AHEAD);
 		struct stamp expected = stamp_make(&s, block);
 		if (memcmp(place, &expected, sizeof(expected)) != 0)
