@@ -118,11 +118,9 @@ void transfer_fail(struct transfer *x, unsigned tier, const struct tier_op *op,
 		   const struct payload_mismatch *mismatch)
 {
 	int rc = mismatch ? -EILSEQ : op->result;
-	bool is_first = !x->error || x->error == -ECANCELED;
-	if (!x->error)
-		x->error = rc;
-	if (!is_first)
+	if (x->error && x->error != -ECANCELED)
 		return;
+	x->error = rc;
 	char what[160];
 	if (mismatch) {
 		struct tier_op block = *op;

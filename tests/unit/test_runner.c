@@ -930,6 +930,9 @@ static void test_bytes_are_shared_at_the_edges(void **state)
 	rig_release(&g);
 }
 
+#define EDGE_FILES \
+ "--simulate --num-users 1 --generation-mode none --disable-multi-turn --disable-prefix-caching --io-size 16MiB "
+
 /*
  * A tier of files, where each operation takes 10 ms, one chunk at a time: created at 0.11, eight chunks of 16 MiB, the last one shorter,
  * at 0.12 - 0.19, committed at 0.2. A chunk counts where it completes, or with the sync or commit after it where bytes count only then.
@@ -937,9 +940,7 @@ static void test_bytes_are_shared_at_the_edges(void **state)
 static void check_chunks_at_edges(unsigned caps, uint64_t begin_ms, uint64_t end_ms, uint64_t bytes, uint64_t completed)
 {
 	struct rig g = {0};
-	rig_new(&g,
-		"--simulate --num-users 1 --generation-mode none --disable-multi-turn --disable-prefix-caching --io-size 16MiB --io-depth 1",
-		EDGE_YAML("closed"));
+	rig_new(&g, EDGE_FILES "--io-depth 1", EDGE_YAML("closed"));
 	rig_fake(&g, TIER_STORAGE, caps, 4096 * GIB)->delay_ns = 10000000;
 	g.setup.warmup_ns = begin_ms * 1000000;
 	g.setup.duration_ns = (end_ms - begin_ms) * 1000000;
@@ -964,6 +965,30 @@ static void test_chunks_at_the_edges(void **state)
 	check_chunks_at_edges(TIER_CAP_COMMIT_COUNTS, 160, 210, 4 * 16 * MIB, 0);
 	check_chunks_at_edges(TIER_CAP_COMMIT_COUNTS, 165, 215, 131072000 - 4 * 16 * MIB, 1);
 	check_chunks_at_edges(TIER_CAP_COMMIT_COUNTS, 215, 305, 0, 0);
+}
+
+/* What fails after the window, in what the window's end cut off, is one error of the transfer; so is an abort that fails then. */
+static void test_errors_after_the_window(void **state)
+{
+	static const struct {
+		enum tier_op_kind kind;
+		const char *class;
+	} cases[] = {{TIER_WRITE, "storage write: EIO"}, {TIER_ABORT, "storage abort: EIO"}};
+	(void)state;
+	for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+		struct rig g = {0};
+		rig_new(&g, EDGE_FILES "--io-depth 4", EDGE_YAML("closed"));
+		struct fake_tier *f = rig_fake(&g, TIER_STORAGE, 0, 4096 * GIB);
+		f->delay_ns = 10000000;
+		f->fail_ppm[cases[i].kind] = PPM;
+		/* created, and four chunks are on their way */
+		g.setup.duration_ns = 115000000;
+		rig_run(&g);
+		assert_int_equal(g.errors.total, 1);
+		assert_string_equal(g.errors.v[0].name, cases[i].class);
+		assert_int_equal(f->failed[cases[i].kind], cases[i].kind == TIER_WRITE ? 4 : 1);
+		rig_release(&g);
+	}
 }
 
 /* The window ends with the request that fills --max-requests; others that end at the same instant are cut off. */
@@ -2387,6 +2412,7 @@ int main(void)
 		cmocka_unit_test(test_waiting_for_a_slot_is_the_hosts),
 		cmocka_unit_test(test_bytes_are_shared_at_the_edges),
 		cmocka_unit_test(test_chunks_at_the_edges),
+		cmocka_unit_test(test_errors_after_the_window),
 		cmocka_unit_test(test_max_requests),
 		cmocka_unit_test(test_counts_follow_from_the_workload),
 		cmocka_unit_test(test_order_of_steps),
