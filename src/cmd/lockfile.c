@@ -152,7 +152,9 @@ void cmd_validation_lockfile(struct cmd_validation *v, const struct launch_progr
 		return;
 	}
 	take_lines(&f, text.s);
-	if (!f.compared || f.compared < f.entries)
+	if (!f.entries)
+		log_warning("--verify-lockfile: %s names no version, and nothing was compared", f.path);
+	else if (f.compared < f.entries)
 		log_warning("--verify-lockfile: %u of %u versions in %s were not compared: only those of mlpstorage, kv-cache, "
 			    "glibc and linux are", f.entries - f.compared, f.entries, f.path);
 	log_line(LOG_VERBOSE, "--verify-lockfile: %u versions compared", f.compared);

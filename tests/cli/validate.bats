@@ -213,6 +213,10 @@ versions() {
 	expect 0 run_with --verify-lockfile "$T/lock"
 	has "$ERR" "WARNING: --verify-lockfile: 2 of 2 versions in $T/lock were not compared: only those of mlpstorage, kv-cache"
 	rm -r "$R"
+	: >"$T/lock"
+	expect 0 run_with --verify-lockfile "$T/lock" --what-if
+	has "$ERR" "WARNING: --verify-lockfile: $T/lock names no version, and nothing was compared"
+	rm -r "$R"
 	expect 2 run_with --verify-lockfile "$T/none"
 	has "$ERR" "[E103] --verify-lockfile: cannot read $T/none: No such file or directory"
 	[ ! -e "$R" ]
