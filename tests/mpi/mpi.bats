@@ -101,6 +101,19 @@ check_pooled() {
 	cmp "$R" "$T/first.json"
 }
 
+@test "each rank has the users of its own seed: base + rank" {
+	expect 0 "${LAUNCH[@]}" -n 4 "$KVM" "${VIRTUAL[@]}" --num-users 2 --quiet
+	# Two users have one or two levels of service: which, differs between these seeds. (When their requests come depends on the rank, too.)
+	local r levels='.measured.requests.by_qos | map_values(.offered > 0)' seen=""
+	for r in 0 1 2 3; do
+		expect 0 "$KV" "${VIRTUAL[@]}" --num-users 2 --seed $((42 + r)) --output "$T/alone.json" --quiet
+		cmp <(jq -cS "$levels" "$T/alone.json") <(jq -cS "$levels" "$T/rank_$r/result.json")
+		seen+="$(jq -cS "$levels" "$T/alone.json")
+"
+	done
+	[ "$(printf %s "$seen" | sort -u | wc -l)" -eq 3 ]
+}
+
 @test "4 ranks on the null tier: one summary, by rank 0" {
 	expect 0 "${LAUNCH[@]}" -n 4 "$KVM" "${NULL[@]}" --duration 1
 	check_pooled 4
