@@ -41,7 +41,7 @@ soak: all
 	@tools/install-packages build test
 	@[ -f build/mpich/build.ninja ] || meson setup build/mpich --werror -Dbuildtype=debugoptimized -Dmpi=mpich >/dev/null
 	@meson test -C build/mpich --suite mpi-rest
-	@tools/soak.sh $(BUILD) 500 50
+	@tools/soak.sh $(BUILD) 600 50
 	@tools/crash.sh $(BUILD) 100
 
 install: all

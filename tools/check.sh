@@ -83,7 +83,7 @@ bench/bench.py build/check --tiny
 count "bench: everything runs" $?
 
 echo "== soak"
-tools/soak.sh build/check 50 5
+tools/soak.sh build/check 60 5
 count "soak: one tenth" $?
 
 if [ -n "$failures" ]; then

@@ -1,7 +1,7 @@
 #!/bin/sh
 # A long run with evictions at every tier, watched from outside: memory and open files stay flat. Then SIGINTs at random moments:
 # each leaves exit code 8 and a whole, partial result. Then a cache of 3 GiB that neither repeats nor compresses, and one entry of
-# 8 GiB; in less than 500 seconds, less of them. "soak.sh BUILD_DIR SECONDS SIGNALS"
+# 8 GiB; in less than 600 seconds, less of them. "soak.sh BUILD_DIR SECONDS SIGNALS"
 set -eu
 kv_cache=$1/src/engine/kv-cache
 seconds=$2
@@ -71,9 +71,9 @@ interrupts() {
 	echo "$signals SIGINTs at random moments: exit code 8 and a whole result each time"
 }
 
-# share WHOLE LEAST: as much of WHOLE as SECONDS are of 500
+# share WHOLE LEAST: as much of WHOLE as SECONDS are of 600
 share() {
-	awk -v w="$1" -v l="$2" -v s="$seconds" 'BEGIN { n = int(w * s / 500); if (n < l) n = l; if (n > w) n = w; print n }'
+	awk -v w="$1" -v l="$2" -v s="$seconds" 'BEGIN { n = int(w * s / 600); if (n < l) n = l; if (n > w) n = w; print n }'
 }
 
 # As long as fills the tier and makes entries leave it: what is there in the end is looked at.
