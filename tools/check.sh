@@ -48,19 +48,20 @@ suite() {
 	# Builds what these tests need. Most of them wait more than they compute, so more run at once than there are cores.
 	meson test -C "$dir" --print-errorlogs --num-processes 4 "$@" >"build/$name-tests.log" 2>&1
 	sed -n 's/^ *\([0-9]*\/[0-9]* .*\)/\1/p; /^Summary of Failures/,$p' "build/$name-tests.log" | grep -v '^$' | tail -n 80
-	if ! numbers=$(tools/count-tests "$dir/meson-logs"); then
+	if ! report=$(tools/count-tests "$dir/meson-logs"); then
 		tail -n 40 "build/$name-tests.log"
 		count "$name: no test report" 1
 		return
 	fi
-	# shellcheck disable=SC2086 # three numbers
-	set -- $numbers
+	# shellcheck disable=SC2046 # three numbers; what went wrong follows on lines of its own
+	set -- $(echo "$report" | head -n 1)
 	passed=$((passed + $1))
 	failed=$((failed + $2))
 	skipped=$((skipped + $3))
 	if [ "$2" -ne 0 ]; then
 		failures="$failures
-  $name: see build/$name-tests.log"
+  $name: see build/$name-tests.log
+$(echo "$report" | tail -n +2)"
 	fi
 }
 

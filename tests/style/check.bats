@@ -96,6 +96,12 @@ counts() {
 	counts 2 "${sums[0]} passed, ${sums[1]} failed"
 	has "$OUT" "${sums[2]} skipped "
 	has "$OUT" "check: see build/check-tests.log"
+	# At the end stands what each of them said.
+	tail -n 60 "$OUT" >"$T/end"
+	has "$T/end" "tap_mixed: ERROR"
+	has "$T/end" "not ok 2"
+	has "$T/end" "not ok 4"
+	has "$T/end" "exitcode_late: TIMEOUT"
 }
 
 @test "fuzzing, bench and soak count too" {
