@@ -290,7 +290,6 @@ int cmd_kvcache_check(struct cmd_invocation *inv, struct problems *problems);
  */
 int cmd_kvcache_record(struct cmd_invocation *inv, struct record **ret, char **ret_cache_dir);
 
-
 int cmd_kvcache_run(struct cmd_invocation *inv);
 int cmd_kvcache_datasize(struct cmd_invocation *inv);
 

@@ -2,6 +2,7 @@
 /* After the run: merge, judge, print, write. Nothing is torn down before the result file is there. */
 #include "engine/ranks.h"
 
+#include <assert.h>
 #include <inttypes.h>
 #include <math.h>
 #include <stdio.h>
@@ -161,8 +162,9 @@ static void fill_io(struct run_result *r, const struct engine *e, const struct r
 	snprintf(io->sync, sizeof(io->sync), "%s", syncs[e->cfg->opt.sync]);
 	snprintf(io->filesystem, sizeof(io->filesystem), "%.31s", fs->type);
 	snprintf(io->device, sizeof(io->device), "%.63s", fs->source);
-	io->has_registered_buffers = o->has_registered_buffers;
-	snprintf(io->features, sizeof(io->features), "%s", o->io_features);
+	io->has_registered_buffers = o->io_features & IO_REGISTERED_BUFFERS;
+	static_assert(sizeof(io->features) >= IO_FEATURES_SIZE, "room for all names");
+	io_features_text(io->features, o->io_features);
 	io->direct_align_bytes = e->storage.is_direct ? e->storage.direct.align_bytes : 0;
 	io->has_device_counters = fs->has_block_device && watch->has_end;
 	io->device_sampled_ns = watch->sampled_end_ns - watch->sampled_begin_ns;

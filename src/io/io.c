@@ -45,20 +45,22 @@ const char *io_name(const struct io *io)
 	return io->engine->name;
 }
 
-bool io_has_registered_buffers(const struct io *io)
-{
-	return io->has_registered_buffers;
-}
-
-const char *io_features(const struct io *io)
+unsigned io_features(const struct io *io)
 {
 	return io->features;
 }
 
-void io_add_feature(struct io *io, const char *name)
+const char *io_features_text(char *buf, unsigned features)
 {
-	size_t len = strlen(io->features);
-	snprintf(io->features + len, sizeof(io->features) - len, "%s%s", len ? " " : "", name);
+	/* in the order of enum io_feature */
+	static const char *const names[] = {"single_issuer", "defer_taskrun", "coop_taskrun", "registered_buffers",
+					    "registered_files"};
+	size_t len = 0;
+	buf[0] = '\0';
+	for (size_t i = 0; i < ARRAY_LEN(names); i++)
+		if (features & 1U << i)
+			len += (size_t)snprintf(buf + len, IO_FEATURES_SIZE - len, "%s%s", len ? " " : "", names[i]);
+	return buf;
 }
 
 uint32_t io_outstanding(const struct io *io)

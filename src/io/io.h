@@ -20,7 +20,16 @@
 #include "base/str.h"
 #include "config/config.h"
 
-enum { IO_ATTEMPTS_MAX = 16 };
+enum { IO_ATTEMPTS_MAX = 16, IO_FEATURES_SIZE = 96 };
+
+/** What makes I/O cheaper where the kernel grants it. */
+enum io_feature {
+	IO_SINGLE_ISSUER = 1 << 0,
+	IO_DEFER_TASKRUN = 1 << 1,
+	IO_COOP_TASKRUN = 1 << 2,
+	IO_REGISTERED_BUFFERS = 1 << 3,
+	IO_REGISTERED_FILES = 1 << 4,
+};
 
 enum io_kind {
 	IO_READ,      /* fd, offset, iov */
@@ -87,9 +96,10 @@ int io_new(const struct io_setup *setup, struct io **ret, struct strlist *notice
 /** io_free() - closes; the caller has reaped everything it submitted. */
 void io_free(struct io *io);
 const char *io_name(const struct io *io); /* "uring" or "threads" */
-bool io_has_registered_buffers(const struct io *io);
-/** io_features() - what the kernel granted of all that makes I/O cheaper, names with blanks between them; "" is nothing. */
-const char *io_features(const struct io *io);
+/** io_features() - what the kernel granted: a set of enum io_feature. */
+unsigned io_features(const struct io *io);
+/** io_features_text() - the names of a set, with blanks between them; "" is nothing. Return: @buf, of IO_FEATURES_SIZE. */
+const char *io_features_text(char *buf, unsigned features);
 
 /** io_submit() - queue one operation; at most setup.depth are outstanding (assert). Reaches the kernel at io_flush(), io_reap() or io_wait(). */
 void io_submit(struct io *io, struct io_op *op);

@@ -27,8 +27,7 @@ struct io {
 	const struct io_engine *engine;
 	uint32_t depth;
 	uint32_t outstanding;
-	bool has_registered_buffers;
-	char features[96]; /* for io_features() */
+	unsigned features; /* enum io_feature */
 	bool is_cancelled; /* io_cancel() was called */
 };
 
@@ -39,9 +38,6 @@ struct io {
 int io_uring_new(const struct io_setup *setup, struct io **ret, struct strlist *notices,
 		 struct error *err);
 int io_threads_new(const struct io_setup *setup, struct io **ret, struct error *err);
-
-/** io_add_feature() - one more name for io_features(). */
-void io_add_feature(struct io *io, const char *name);
 
 /** io_begin() - reset the results before the first attempt. */
 void io_begin(struct io_op *op);

@@ -52,11 +52,11 @@ static const unsigned setup_flags[] = {
 
 static const struct {
 	unsigned flag;
-	const char *name;
-} flag_names[] = {
-	{IORING_SETUP_SINGLE_ISSUER, "single_issuer"},
-	{IORING_SETUP_DEFER_TASKRUN, "defer_taskrun"},
-	{IORING_SETUP_COOP_TASKRUN, "coop_taskrun"},
+	enum io_feature feature;
+} flag_features[] = {
+	{IORING_SETUP_SINGLE_ISSUER, IO_SINGLE_ISSUER},
+	{IORING_SETUP_DEFER_TASKRUN, IO_DEFER_TASKRUN},
+	{IORING_SETUP_COOP_TASKRUN, IO_COOP_TASKRUN},
 };
 
 static const struct {
@@ -128,7 +128,7 @@ static void prep_transfer(struct uring *u, struct io_uring_sqe *sqe, struct io_o
 	unsigned n = io_remaining(op);
 	const struct iovec *v = op->cursor;
 	uint64_t offset = op->offset + op->done_bytes;
-	bool is_fixed = u->io.has_registered_buffers && op->buffer_index >= 0 && op->iov_count == 1;
+	bool is_fixed = u->io.features & IO_REGISTERED_BUFFERS && op->buffer_index >= 0 && op->iov_count == 1;
 
 	if (op->kind == IO_READ && is_fixed)
 		io_uring_prep_read_fixed(sqe, op->fd, v->iov_base, (unsigned)v->iov_len, offset,
@@ -272,7 +272,7 @@ static void uring_free(struct io *io)
 	struct uring *u = uring_of(io);
 	/* Closing a ring unpins its buffers some time later; the next one may need the same locked
 	 * memory now. */
-	if (u->io.has_registered_buffers)
+	if (u->io.features & IO_REGISTERED_BUFFERS)
 		(void)io_uring_unregister_buffers(&u->ring);
 	if (u->has_ring)
 		io_uring_queue_exit(&u->ring);
@@ -299,9 +299,9 @@ static int open_ring(struct uring *u, struct error *err)
 		struct io_uring_params params = {.flags = setup_flags[i]};
 		rc = io_uring_queue_init_params(u->io.depth + 1, &u->ring, &params);
 	}
-	for (size_t i = 0; !rc && i < ARRAY_LEN(flag_names); i++)
-		if (u->ring.flags & flag_names[i].flag)
-			io_add_feature(&u->io, flag_names[i].name);
+	for (size_t i = 0; !rc && i < ARRAY_LEN(flag_features); i++)
+		if (u->ring.flags & flag_features[i].flag)
+			u->io.features |= flag_features[i].feature;
 	if (rc == -ENOSYS)
 		return error_set(err, rc, ERR_UNSUPPORTED, "this kernel has no io_uring");
 	if (rc == -EPERM)
@@ -345,9 +345,8 @@ static int register_buffers(struct uring *u, const struct io_setup *setup, struc
 		v[i].iov_len = setup->buffer_bytes;
 	}
 	int rc = io_uring_register_buffers(&u->ring, v, setup->buffer_count);
-	u->io.has_registered_buffers = !rc;
 	if (!rc) {
-		io_add_feature(&u->io, "registered_buffers");
+		u->io.features |= IO_REGISTERED_BUFFERS;
 		return 0;
 	}
 	char size[32];
@@ -366,7 +365,7 @@ static int register_files(struct uring *u, struct strlist *notices)
 	if (rc)
 		return strlist_addf(notices, "files are not registered with io_uring: %s", strerror(-rc));
 	u->file_count = count;
-	io_add_feature(&u->io, "registered_files");
+	u->io.features |= IO_REGISTERED_FILES;
 	return 0;
 }
 

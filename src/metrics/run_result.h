@@ -40,7 +40,7 @@ struct run_io {
 	char filesystem[32]; /* "ext4" */
 	char device[64];     /* mount source or block device */
 	bool has_registered_buffers; /* granted by the kernel */
-	char features[96];	     /* io_features() */
+	char features[96];	     /* io_features_text() */
 	uint64_t device_read_bytes, device_written_bytes;  /* kernel's block counters over the window */
 	uint64_t device_sampled_ns; /* between the two samples: the window, and the moments by which they missed its ends */
 	bool has_device_counters;

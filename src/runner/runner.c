@@ -253,21 +253,24 @@ void runner_progress(struct runner *r, struct runner_progress *ret)
 }
 
 /*
- * The queue that was granted least; NULL: there is none. Locked memory is counted for all of them together, so one may have to do
- * without what the others got, and only what all have may be told of the run.
+ * What all workers' queues were granted. Locked memory is counted for all of them together, so one may have to do without what the
+ * others got.
  */
-static const struct io *io_of_least(const struct runner *r)
+static unsigned common_features(const struct runner *r)
 {
-	const struct io *least = r->workers[0].io;
-	for (uint32_t i = 1; least && i < r->worker_count; i++)
-		if (strlen(io_features(r->workers[i].io)) < strlen(io_features(least)))
-			least = r->workers[i].io;
-	return least;
+	unsigned features = r->workers[0].io ? io_features(r->workers[0].io) : 0;
+	for (uint32_t i = 1; features && i < r->worker_count; i++)
+		features &= io_features(r->workers[i].io);
+	return features;
 }
 
+/* The engine of one that was granted nothing, as it may have fallen back. */
 const char *runner_io_engine(const struct runner *r)
 {
-	const struct io *io = io_of_least(r);
+	const struct io *io = r->workers[0].io;
+	for (uint32_t i = 1; io && io_features(io) && i < r->worker_count; i++)
+		if (!io_features(r->workers[i].io))
+			io = r->workers[i].io;
 	return io ? io_name(io) : "";
 }
 
@@ -282,15 +285,13 @@ int runner_collect(struct runner *r, struct metrics *ret, struct runner_outcome 
 	}
 	if (r->has_started)
 		admission_count(&r->admission, end, ret);
-	const struct io *io = io_of_least(r);
 	bool has_cpu = window && !r->setup.is_virtual;
 	*outcome = (struct runner_outcome){
 		.window_ns = window,
 		.in_service_max = r->setup.in_service_max,
 		.is_interrupted = atomic_load(&r->is_interrupted),
 		.io_engine = runner_io_engine(r),
-		.has_registered_buffers = io && io_has_registered_buffers(io),
-		.io_features = io ? io_features(io) : "",
+		.io_features = common_features(r),
 		.worker_cpu_share_max = has_cpu ? (double)busiest / (double)window : 0.0,
 		.worker_wait_share_max = has_cpu ? (double)starved / (double)window : 0.0,
 	};

@@ -131,8 +131,7 @@ struct runner_outcome {
 	uint32_t in_service_max;
 	bool is_interrupted;
 	const char *io_engine; /* "uring", "threads" or "" */
-	bool has_registered_buffers;
-	const char *io_features; /* of io_features() */
+	unsigned io_features;	 /* enum io_feature: what all workers were granted */
 	double worker_cpu_share_max; /* busiest worker: CPU time over the window; virtual clock: 0 */
 	double worker_wait_share_max; /* worst worker: time it was ready and had no CPU, over the window */
 	/* payload bytes moved, both directions, in equal slots from the window's begin; what is left of the window is in none */
