@@ -385,8 +385,17 @@ def loop_device(stack, scratch, size):
     place = os.path.join(scratch, "loop")
     os.mkdir(place)
     run(["mount", device, place])
-    stack.callback(run, ["umount", place])
+    stack.callback(unmount, place)
     return place
+
+
+def unmount(place):
+    """The kernel lets go of the registered files of a process a moment after its end."""
+    for _ in range(50):
+        if subprocess.run(["umount", place], stderr=subprocess.DEVNULL).returncode == 0:
+            return
+        time.sleep(0.1)
+    run(["umount", place])
 
 
 PARTS = {"disk": Bench.disk, "loop": Bench.loop, "ram": Bench.ram, "engine": Bench.engine_alone, "cache": Bench.cache_room,

@@ -270,10 +270,14 @@ static void uring_cancel(struct io *io)
 static void uring_free(struct io *io)
 {
 	struct uring *u = uring_of(io);
-	/* Closing a ring unpins its buffers some time later; the next one may need the same locked
-	 * memory now. */
+	/*
+	 * Closing a ring gives back what it holds some time later. The next one may need the same locked memory now, and whoever waits
+	 * for the end of the process may want to unmount the file system of the files.
+	 */
 	if (u->io.features & IO_REGISTERED_BUFFERS)
 		(void)io_uring_unregister_buffers(&u->ring);
+	if (u->io.features & IO_REGISTERED_FILES)
+		(void)io_uring_unregister_files(&u->ring);
 	if (u->has_ring)
 		io_uring_queue_exit(&u->ring);
 	if (u->wake_fd >= 0)
