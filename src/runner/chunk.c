@@ -120,10 +120,22 @@ static void chunk_issue(struct worker *w, struct chunk *c, unsigned tier)
 	transfer_submit(w, tier, &c->op);
 }
 
+/*
+ * The payload of a file begins behind a header. An entry's first chunk is shorter by as much, so that the later ones lie on the grid of
+ * --io-size in the file: storage that is striped serves each from one stripe. An entry that fits into one chunk stays whole.
+ */
+static uint64_t next_len(const struct worker *w, const struct transfer *x)
+{
+	unsigned filed = x->kind == TRANSFER_READ ? transfer_source_tier(x) : transfer_target_tier(x);
+	uint64_t chunk = w->run->chunk_bytes, left = x->stored_bytes - x->next_offset;
+	bool is_first_of_many = !x->next_offset && left > chunk;
+	return is_first_of_many ? chunk - tier_of(w, filed)->header_bytes % chunk : MIN(chunk, left);
+}
+
 static void chunk_submit(struct worker *w, struct transfer *x)
 {
 	bool is_write = x->kind == TRANSFER_WRITE;
-	uint64_t len = MIN(w->run->chunk_bytes, x->stored_bytes - x->next_offset);
+	uint64_t len = next_len(w, x);
 	struct chunk *c = chunk_take(w, x, len);
 	unsigned tier = is_write ? transfer_target_tier(x) : transfer_source_tier(x);
 	c->transfer = x;

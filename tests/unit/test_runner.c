@@ -61,6 +61,7 @@ struct fake_tier {
 	int hang_kind; /* the next operation of this kind never completes; -1: none */
 	bool keeps_hanging; /* also when it is asked back */
 	uint64_t lie_key; /* the first read of this key returns one wrong bit */
+	uint64_t grid_bytes; /* no chunk may cross this grid in the file, header and all, unless it is the whole entry; 0: it may */
 	bool logs;
 	pthread_mutex_t lock; /* guards the rest */
 	struct rng rng;
@@ -110,12 +111,23 @@ static struct payload_id fake_id(const struct tier_op *op)
 	return (struct payload_id){.key = op->obj->key, .generation = op->obj->generation};
 }
 
+static void fake_check_grid(struct fake_tier *f, const struct tier_op *op)
+{
+	bool is_whole = op->len == tier_stored_bytes(op->obj->payload_bytes);
+	uint64_t begin = op->offset ? f->tier.header_bytes + op->offset : 0; /* the header goes with the first */
+	uint64_t end = f->tier.header_bytes + op->offset + op->len;
+	if (f->grid_bytes && !is_whole && begin / f->grid_bytes != (end - 1) / f->grid_bytes)
+		fake_breach(f, op, "off the grid");
+}
+
 /* What must hold when an operation is handed over. */
 static void fake_check_submit(struct fake_tier *f, const struct tier_op *op)
 {
 	const struct tier_object *obj = op->obj;
 	struct payload_mismatch mismatch;
 	struct payload_id id = fake_id(op);
+	if (op->kind == TIER_READ || op->kind == TIER_WRITE)
+		fake_check_grid(f, op);
 	switch (op->kind) {
 	case TIER_CREATE:
 		if (obj->chain != FAKE_NOTHING)
@@ -1642,6 +1654,39 @@ static void test_decode_only(void **state)
 	}
 }
 
+/* Behind a header of 4 KiB, chunks of 64 KiB lie on the grid of the file: written and read, in as few as there can be. */
+static void test_chunks_on_the_grid(void **state)
+{
+	enum { CHUNK = 64 << 10, HEADER = 4096, ENTRIES = 5 };
+	static const struct {
+		uint64_t entry_bytes, chunks;
+	} cases[] = {
+		{HEADER, 1}, {CHUNK - HEADER, 1}, {CHUNK, 1}, {CHUNK + 1, 2}, {2 * CHUNK - HEADER, 2}, {2 * CHUNK, 3}, {40 * CHUNK, 41},
+	};
+	(void)state;
+	for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+		struct rig g = {0};
+		rig_new(&g, "--num-users 4 --duration 2 --decode-only --simulate --generation-mode none --io-size 64KiB", NULL);
+		struct fake_tier *f = rig_fake(&g, TIER_STORAGE, 0, 4 * GIB);
+		f->delay_ns = 1000000;
+		f->tier.header_bytes = HEADER;
+		f->grid_bytes = CHUNK;
+		rig_cache(&g);
+		g.setup.prepared = ENTRIES;
+		struct error err = {0};
+		assert_int_equal(runner_new(&g.setup, &g.runner, &err), 0);
+		struct runner_fill fill = fill_of(key_prepared, ENTRIES, cases[i].entry_bytes);
+		runner_fill(g.runner, &fill);
+		assert_true(runner_wait(g.runner, 100 * NS_PER_S));
+		assert_int_equal(f->done[TIER_WRITE], ENTRIES * cases[i].chunks);
+		runner_start(g.runner);
+		rig_end(&g);
+		assert_true(f->done[TIER_READ] >= counter(&g, COUNT_READ_OPS) * cases[i].chunks && counter(&g, COUNT_READ_OPS));
+		assert_string_equal(f->wrong, "");
+		rig_release(&g);
+	}
+}
+
 static int compare_noise(const void *a, const void *b)
 {
 	const struct fake_noise *x = a, *y = b;
@@ -2174,7 +2219,9 @@ static void test_demotions(void **state)
 		bool deletes;
 	} cases[] = {
 		{"--simulate", false, true},
+		{"--simulate --io-size 16KiB", false, true},
 		{"--workers 2", false, true},
+		{"--workers 2 --io-size 16KiB", false, true},
 		{"--simulate", true, false},
 		{"--workers 4", true, false},
 	};
@@ -2197,6 +2244,11 @@ static void test_demotions(void **state)
 			rig_null(&g);
 		else
 			f = rig_fake(&g, TIER_STORAGE, 0, 200 * BLOCK_BYTES);
+		uint64_t chunk = (uint64_t)g.cfg.opt.io_size_bytes;
+		if (f && chunk > 4096) { /* or else the header alone fills it */
+			f->tier.header_bytes = 4096;
+			f->grid_bytes = chunk;
+		}
 		rig_run(&g);
 		check_demotions(&g);
 		/* A chunk read from memory is checked, for a request or for a move; the null tier gives nothing to check. */
@@ -2427,6 +2479,7 @@ int main(void)
 		cmocka_unit_test(test_skewed_clocks),
 		cmocka_unit_test(test_sums_at_every_end),
 		cmocka_unit_test(test_decode_only),
+		cmocka_unit_test(test_chunks_on_the_grid),
 		cmocka_unit_test(test_noise_apart),
 		cmocka_unit_test(test_fill_stopped),
 		cmocka_unit_test(test_prefill_only),
