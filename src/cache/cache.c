@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <sys/mman.h>
 
+#include "base/lock.h"
 #include "cache/internal.h"
 
 #define HUGE_PAGES_FROM_BYTES (UINT64_C(32) << 20)
@@ -75,7 +76,7 @@ int cache_new(const struct cache_setup *setup, struct cache **ret)
 	if (!c)
 		return -ENOMEM;
 
-	pthread_mutex_init(&c->lock, NULL);
+	lock_init(&c->lock);
 	c->is_private = setup->is_private;
 	list_init(&c->fifo);
 	c->level_count = setup->tier_count;

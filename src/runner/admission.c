@@ -50,7 +50,7 @@ int admission_init(struct admission *a, const struct runner_setup *setup)
 		.is_closed_loop = setup->cfg->workload.arrival == ARRIVAL_CLOSED,
 		.user_count = workload_streams(setup->workload),
 	};
-	pthread_mutex_init(&a->lock, NULL);
+	lock_init(&a->lock);
 	if (!a->is_trace)
 		return admission_init_users(a); /* due_ns is 0: the first take looks */
 	a->users = calloc(1, sizeof(*a->users));
@@ -192,7 +192,8 @@ static void due_update(struct admission *a)
 			if (a->ready[q].count)
 				due = 0;
 	}
-	atomic_store_explicit(&a->due_ns, due, memory_order_relaxed);
+	if (atomic_load_explicit(&a->due_ns, memory_order_relaxed) != due)
+		atomic_store_explicit(&a->due_ns, due, memory_order_relaxed);
 }
 
 bool admission_take(struct admission *a, uint64_t now_ns, struct request *r,

@@ -16,6 +16,7 @@
 #include "base/clock.h"
 #include "base/heap.h"
 #include "base/list.h"
+#include "base/lock.h"
 #include "base/mem.h"
 #include "runner/runner.h"
 #include "workload/key.h"
@@ -31,9 +32,9 @@ struct admission_user {
 };
 
 struct admission {
-	/* When the next request can be taken (0: now, UINT64_MAX: not before somebody leaves); written with the lock held. */
+	/* When the next request can be taken (0: now, UINT64_MAX: not before somebody leaves); written with the lock held, when it changes. */
 	_Atomic uint64_t due_ns;
-	pthread_mutex_t lock; /* guards everything below */
+	ATTR_CACHE_ALIGNED pthread_mutex_t lock; /* guards everything below */
 	struct workload *workload;
 	const struct config *cfg;
 	struct admission_user *users;
@@ -311,10 +312,11 @@ struct runner {
 	uint64_t generation_ns_per_token;
 	uint32_t request_parallel;
 	_Atomic uint64_t stop_ns; /* end of the window; only ever lowered (relaxed: a time, read every turn) */
-	_Atomic uint64_t completed; /* for --max-requests */
 	atomic_bool is_interrupted;
 	atomic_bool is_stop_asked; /* virtual clock: only its worker knows what time it is */
 	atomic_bool is_quit; /* leave before the start: set-up failed elsewhere */
+	/* Written while they run: not beside what every worker reads all the time. */
+	ATTR_CACHE_ALIGNED _Atomic uint64_t completed; /* for --max-requests */
 	pthread_mutex_t lock; /* guards what follows, with cond */
 	pthread_cond_t cond;
 	uint32_t ready_workers, finished_workers;

@@ -5,7 +5,7 @@
 void permits_init(struct permits *p, int64_t count)
 {
 	*p = (struct permits){.free = count, .is_limited = count > 0};
-	pthread_mutex_init(&p->lock, NULL);
+	lock_init(&p->lock);
 	list_init(&p->waiting);
 }
 

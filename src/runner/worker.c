@@ -58,7 +58,7 @@ int worker_init(struct worker *w, struct runner *r, unsigned index)
 	w->run = r;
 	w->index = index;
 	w->wake_fd = -1;
-	pthread_mutex_init(&w->mail_lock, NULL);
+	lock_init(&w->mail_lock);
 	struct list *lists[] = {&w->tasks_free, &w->hungry, &w->transfers_free, &w->ready,
 				&w->active,	&w->planning, &w->chunks_free,	&w->chunks_noise, &w->mail};
 	for (size_t i = 0; i < ARRAY_LEN(lists); i++)
