@@ -32,6 +32,12 @@ user_templates:
   document:
 """
 
+# The same with prepared entries of 2048 tokens of 2 bytes: one I/O each.
+SMALL_ENTRIES = """\
+model_configs:
+  small: {num_layers: 1, hidden_dim: 1, num_heads: 1, kv_heads: 1, dtype: int8}
+""" + WORKLOAD
+
 
 # ---- statistics ----
 
@@ -127,9 +133,13 @@ class Bench:
         self.scratch = scratch
         self.engine = os.path.join(args.build, "src/engine/kv-cache")
         self.table = Table()
-        self.workload = os.path.join(scratch, "workload.yaml")
-        with open(self.workload, "w") as f:
-            f.write(WORKLOAD)
+        self.workload = self.text("workload.yaml", WORKLOAD)
+
+    def text(self, name, content):
+        path = os.path.join(self.scratch, name)
+        with open(path, "w") as f:
+            f.write(content)
+        return path
 
     # ---- contestants ----
 
@@ -228,6 +238,32 @@ class Bench:
         os.mkdir(place)
         self.reads("disk", place, self.args.pairs, ("reaches", 0.98))
         self.writes("disk", place, self.args.pairs)
+
+    def small(self):
+        """Where the number of I/Os is the limit: 4 KiB of large entries, and entries of 4 KiB, each a file that is opened, read, closed."""
+        place = os.path.join(self.scratch, "small")
+        os.mkdir(place)
+        share = int(self.args.data_gib * 0.8 / self.args.workers * 1024)
+        files = 1000  # as many entries as there are prepared at most
+        fio = ("--bs=4k", "--iodepth=%d" % (64 // self.args.workers))
+        entries = ("--decode-only", "--num-users", "500", "--io-depth", "64")
+        r = rounds(max(self.args.pairs // 4, 1), {
+            "fio, 4 KiB": lambda: self.fio(place, *fio, "--rw=randread", "--size=%dM" % share, "--registerfiles=1"),
+            "kv-cache, 4 KiB": lambda: self.on_disk(place, *entries, "--config", self.workload, "--num-users", "64",
+                                                    "--io-size", "4KiB"),
+            "fio, files of 4 KiB": lambda: self.fio(place, *fio, "--rw=read", "--nrfiles=%d" % (files // self.args.workers),
+                                                    "--filesize=4k", "--openfiles=32", "--file_service_type=roundrobin"),
+            "kv-cache, entries of 4 KiB": lambda: self.on_disk(place, *entries, "--config",
+                                                               self.text("small.yaml", SMALL_ENTRIES), "--model", "small",
+                                                               "--ops-in-flight", "128"),
+        })
+        shutil.rmtree(place)
+        of_fio, ours, files_of_fio, files_of_ours = r.values()
+        self.table.add("disk: 4 KiB I/O, reads / fio's random ones, stamps checked", ratios(ours, of_fio, "rate"))
+        self.table.add("disk: CPU per GiB read in 4 KiB / fio", ratios(ours, of_fio, "cpu"))
+        self.table.add("disk: entries of 4 KiB, reads / fio's files", ratios(files_of_ours, files_of_fio, "rate"))
+        self.table.add("disk: CPU per GiB read of 4 KiB entries / fio", ratios(files_of_ours, files_of_fio, "cpu"))
+        self.table.add("disk: fio's files of 4 KiB per second", [x["rate"] / 4096 for x in files_of_fio], form="%.0f")
 
     def loop(self):
         with contextlib.ExitStack() as stack:
@@ -398,7 +434,7 @@ def unmount(place):
     run(["umount", place])
 
 
-PARTS = {"disk": Bench.disk, "loop": Bench.loop, "ram": Bench.ram, "engine": Bench.engine_alone, "cache": Bench.cache_room,
+PARTS = {"disk": Bench.disk, "small": Bench.small, "loop": Bench.loop, "ram": Bench.ram, "engine": Bench.engine_alone, "cache": Bench.cache_room,
          "samples": Bench.sampling, "results": Bench.results, "start": Bench.start, "memory": Bench.memory}
 
 
