@@ -29,7 +29,7 @@ faults:
 	@tools/install-packages build test
 	@tools/faults.sh 1 10000
 
-# Side by side with fio and memcpy: a good half hour, one table. PAIRS=10 takes a quarter of it; `make check` only sees that it runs.
+# Side by side with fio and memcpy: forty minutes, one table. PAIRS=10 takes a quarter of it; `make check` only sees that it runs.
 bench: all
 	@tools/install-packages bench
 	@bench/bench.py $(BUILD) --pairs $(or $(PAIRS),40)
