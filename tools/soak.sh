@@ -58,9 +58,15 @@ interrupts() {
 	n=0
 	while [ "$n" -lt "$signals" ]; do
 		n=$((n + 1))
-		rm -f "$dir/result.json"
+		rm -f "$dir/result.json" "$dir/result_interval.ndjson"
 		start "$n" 60
-		sleep "$(awk -v n="$n" 'BEGIN { srand(n); printf "%.3f", 0.6 + 1.5 * rand() }')"
+		# Before that, a signal leaves at once: there is nothing to write down.
+		i=0
+		until [ -e "$dir/result_interval.ndjson" ] || [ "$i" -eq 400 ]; do
+			i=$((i + 1))
+			sleep 0.05
+		done
+		sleep "$(awk -v n="$n" 'BEGIN { srand(n); printf "%.3f", 2 * rand() }')"
 		kill -INT "$pid"
 		code=0
 		wait "$pid" || code=$?

@@ -45,11 +45,10 @@ static void leave_at_once(int signal)
 
 void watch_setup(void)
 {
-	/* Signals that were ignored at the start, as under nohup, stay so. */
-	struct sigaction leave = {.sa_handler = leave_at_once}, now;
+	/* Also where it was ignored, as a shell does with SIGINT of what it starts in the background: the run itself will take it, too. */
+	struct sigaction leave = {.sa_handler = leave_at_once};
 	for (size_t i = 0; i < ARRAY_LEN(signals); i++)
-		if (!sigaction(signals[i], NULL, &now) && now.sa_handler != SIG_IGN)
-			sigaction(signals[i], &leave, NULL);
+		sigaction(signals[i], &leave, NULL);
 }
 
 void watch_signals(void)
