@@ -299,10 +299,11 @@ static int judge_job(const struct kvcache_run *run)
 		tell_death(run, &death, why, sizeof(why));
 		return fail_ranks(run, ERR_RUN_FAILED, why);
 	}
+	const char *but = is_complete ? "all results came, but " : "";
 	if (end->end_signal)
-		snprintf(why, sizeof(why), "the launcher was ended by signal %d (%s)", end->end_signal, strsignal(end->end_signal));
+		snprintf(why, sizeof(why), "%sthe launcher was ended by signal %d (%s)", but, end->end_signal, strsignal(end->end_signal));
 	else
-		snprintf(why, sizeof(why), "the launcher ended with exit status %d", end->exit_status);
+		snprintf(why, sizeof(why), "%sthe launcher ended with exit status %d", but, end->exit_status);
 	return fail_ranks(run, ERR_RUN_FAILED, why);
 }
 

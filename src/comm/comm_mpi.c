@@ -30,6 +30,7 @@ enum { TAG_STOP = 1, TAG_ROLL, TAG_HERE, TAG_FAIL, TAG_PING, TAG_PONG, TAG_MAIL_
 #define ROOT_NS	    (5 * NS_PER_S) /* how much longer than rank 0 the others wait for its verdict */
 #define CLEAN_UP_NS (2 * NS_PER_S) /* for the others, before rank 0 ends the job */
 #define LEAVE_NS     (30 * NS_PER_S) /* from the first to the last rank's goodbye */
+#define PART_NS	     (100 * NS_PER_MS) /* from the last meeting to MPI_Finalize() */
 #define SLEEP_MAX_NS NS_PER_MS
 
 struct letter {
@@ -393,6 +394,20 @@ static void leave_broken(struct comm *c, int exit_code)
 	_exit(exit_code);
 }
 
+/*
+ * MPICH over UCX (seen with 4.0.2 and TCP) hangs in MPI_Finalize() in most runs where all ranks enter it within some milliseconds
+ * of their last message: one rank waits for the others to answer that its connection closes, and they already wait for the
+ * launcher. After a pause in which everybody still looks after messages it does not.
+ */
+static void part(struct comm *c)
+{
+	uint64_t begin = clock_mono_ns();
+	while (clock_mono_ns() - begin < PART_NS) {
+		(void)serve(c, NULL);
+		nap(begin);
+	}
+}
+
 void comm_close(struct comm *c, int exit_code)
 {
 	if (!c)
@@ -407,6 +422,7 @@ void comm_close(struct comm *c, int exit_code)
 		(void)comm_barrier(c, deadline_ns, NULL);
 	if (c->is_broken)
 		leave_broken(c, exit_code);
+	part(c);
 	finalize(exit_code);
 	comm_free(c);
 }

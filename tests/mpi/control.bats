@@ -186,6 +186,15 @@ intervals_of() {
 	jq -e '.status == "failed"' "$(metadata)"
 }
 
+@test "a launcher that fails after the last result: told as such, and the results stand" {
+	printf '#!/bin/sh\n%s "$@" && case $* in *kv-cache-mpi*) exit 9 ;; esac\n' "$MPI_RUN_BIN" >"$T/launcher"
+	chmod +x "$T/launcher"
+	MPI_RUN_BIN="$T/launcher" expect 6 "$MLPSTORAGE" "${JOB[@]}" --duration 1
+	has "$ERR" "all results came, but the launcher ended with exit status 9"
+	jq -e '.status == "failed" and .kvcache_metrics.partial_failure == false' "$(metadata)"
+	jq -e '.valid and .aggregate.missing_files == []' "$(aggregate)"
+}
+
 @test "an engine that is not ours goes through mlpstorage-rank" {
 	stand_in
 	expect 0 "$MLPSTORAGE" kvcache run --results-dir "$R" --model tiny-1b --num-users 5 --duration 1 --cpu-mem-gb 0 --seed 7 \
