@@ -246,15 +246,14 @@ class Bench:
         share = int(self.args.data_gib * 0.8 / self.args.workers * 1024)
         files = 1000  # as many entries as there are prepared at most
         fio = ("--bs=4k", "--iodepth=%d" % (64 // self.args.workers))
-        entries = ("--decode-only", "--num-users", "500", "--io-depth", "64")
+        entries = ("--decode-only", "--io-depth", "64", "--config")
+        small = self.text("small.yaml", SMALL_ENTRIES)
         r = rounds(max(self.args.pairs // 4, 1), {
             "fio, 4 KiB": lambda: self.fio(place, *fio, "--rw=randread", "--size=%dM" % share, "--registerfiles=1"),
-            "kv-cache, 4 KiB": lambda: self.on_disk(place, *entries, "--config", self.workload, "--num-users", "64",
-                                                    "--io-size", "4KiB"),
+            "kv-cache, 4 KiB": lambda: self.on_disk(place, *entries, self.workload, "--num-users", "64", "--io-size", "4KiB"),
             "fio, files of 4 KiB": lambda: self.fio(place, *fio, "--rw=read", "--nrfiles=%d" % (files // self.args.workers),
                                                     "--filesize=4k", "--openfiles=32", "--file_service_type=roundrobin"),
-            "kv-cache, entries of 4 KiB": lambda: self.on_disk(place, *entries, "--config",
-                                                               self.text("small.yaml", SMALL_ENTRIES), "--model", "small",
+            "kv-cache, entries of 4 KiB": lambda: self.on_disk(place, *entries, small, "--num-users", "500", "--model", "small",
                                                                "--ops-in-flight", "128"),
         })
         shutil.rmtree(place)
@@ -434,8 +433,8 @@ def unmount(place):
     run(["umount", place])
 
 
-PARTS = {"disk": Bench.disk, "small": Bench.small, "loop": Bench.loop, "ram": Bench.ram, "engine": Bench.engine_alone, "cache": Bench.cache_room,
-         "samples": Bench.sampling, "results": Bench.results, "start": Bench.start, "memory": Bench.memory}
+PARTS = {"disk": Bench.disk, "small": Bench.small, "loop": Bench.loop, "ram": Bench.ram, "engine": Bench.engine_alone,
+         "cache": Bench.cache_room, "samples": Bench.sampling, "results": Bench.results, "start": Bench.start, "memory": Bench.memory}
 
 
 def main():

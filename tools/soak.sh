@@ -87,17 +87,21 @@ entropy() {
 	"${CC:-cc}" -O2 -o "$dir/entropy" "$source/tests/entropy.c" -lxxhash -lzstd -llz4
 	mib=$(share 3072 256)
 	rm -rf "$dir/cache"
-	# Entries of 1.5 to 12 MiB: what is on its way at the end takes little of the room.
-	printf 'user_templates:\n' >"$dir/small.yaml"
-	printf '  %s: {context_range: [64, 512], think_time_range: [0.01, 0.05]}\n' chatbot coding document >>"$dir/small.yaml"
-	"$kv_cache" --config "$dir/small.yaml" --model tiny-1b --num-users 10 --gpu-mem-gb 0 --cpu-mem-gb 0 --generation-mode none \
+	# Entries on both sides of 16 MiB, where they begin to share noise: 1.5 to 12 MiB, and 17 to 24.
+	printf 'workload: {context_min_divisor: 1}\nuser_templates:\n' >"$dir/mixed.yaml"
+	printf '  %s: {context_range: [%s], think_time_range: [0.01, 0.05]}\n' chatbot "64, 512" coding "725, 1024" \
+		document "725, 1024" >>"$dir/mixed.yaml"
+	"$kv_cache" --config "$dir/mixed.yaml" --model tiny-1b --num-users 6 --gpu-mem-gb 0 --cpu-mem-gb 0 --generation-mode none \
 		--seed 42 --prefill-only \
 		--storage-capacity-gb "$(awk -v m="$mib" 'BEGIN { print m / 1024 }')" --duration "$(share 30 5)" \
 		--cache-dir "$dir/cache" --output "$dir/result.json" --quiet 2>"$dir/err" || fail "the run that fills a cache failed"
 	# shellcheck disable=SC2046 # "blocks N repeated N bytes N zstd N lz4 N"
 	set -- $("$dir/entropy" "$dir"/cache/kvcache.d/*.npy)
-	echo "a cache of $6 bytes: $2 blocks, $4 of them repeated; $8 bytes after zstd -3, ${10} after lz4"
+	large=$(find "$dir/cache" -name '*.npy' -size +16384k | wc -l)
+	small=$(find "$dir/cache" -name '*.npy' ! -size +16384k | wc -l)
+	echo "a cache of $small small entries and $large large ones, $6 bytes: $2 blocks, $4 of them repeated; $8 bytes after zstd -3, ${10} after lz4"
 	[ "$6" -gt $((mib * 524288)) ] || fail "less than half of the cache was filled"
+	if [ "$large" -eq 0 ] || [ "$small" -eq 0 ]; then fail "the cache lacks entries of one kind"; fi
 	if [ "$4" -ne 0 ] || [ "$8" -le $(($6 / 100 * 99)) ] || [ "${10}" -le $(($6 / 100 * 99)) ]; then
 		fail "the cache repeats or compresses"
 	fi

@@ -3,6 +3,7 @@
  * The chunk loop: every transfer of data is cut into chunks of --io-size, and the transfers of a worker take turns with them, one
  * chunk each. Depth, fairness, window accounting and faults of data live here.
  */
+#include "base/rng.h"
 #include "runner/internal.h"
 
 /*
@@ -18,13 +19,19 @@ static bool is_near(uint64_t a, uint64_t b)
 	return (a > b ? a - b : b - a) <= RUNNER_NOISE_APART_BYTES;
 }
 
-/* May the next chunk of @x use this noise? */
-static bool is_noise_fit(const struct noise *n, const struct transfer *x, uint64_t len)
+/* A key in short. Two that look alike only cost a use. */
+static uint32_t name_of(const struct transfer *x)
+{
+	return (uint32_t)rng_mix(x->target.key);
+}
+
+/* May the next chunk of @x, whose name is this, use this noise? */
+static bool is_noise_fit(const struct noise *n, const struct transfer *x, uint32_t name, uint64_t len)
 {
 	if (n->bytes < len || n->uses == NOISE_USES_MAX)
 		return false;
 	for (uint32_t i = 0; i < n->uses; i++)
-		if (n->used[i].key == x->target.key && is_near(n->used[i].offset, x->next_offset))
+		if (n->used[i].name == name && is_near(n->used[i].block * (uint64_t)PAYLOAD_BLOCK, x->next_offset))
 			return false;
 	return true;
 }
@@ -38,10 +45,11 @@ static struct chunk *chunk_at(struct list *node)
 static struct chunk *chunk_with_noise(struct worker *w, const struct transfer *x, uint64_t len)
 {
 	unsigned looks = 0;
+	uint32_t name = name_of(x);
 	list_for_each(node, &w->chunks_noise) {
 		if (looks++ == NOISE_LOOKS)
 			break;
-		if (!is_noise_fit(&chunk_at(node)->noise, x, len))
+		if (!is_noise_fit(&chunk_at(node)->noise, x, name, len))
 			continue;
 		list_remove(node);
 		return chunk_at(node);
@@ -68,6 +76,21 @@ static void chunk_free(struct worker *w, struct chunk *c)
 		list_push_front(&w->chunks_free, &c->node);
 }
 
+static bool is_large(const struct transfer *x)
+{
+	return x->stored_bytes >= RESTAMP_ENTRY_MIN;
+}
+
+/* What a short chunk leaves of the buffer gets noise of its own, or no chunk of full length could use the buffer again. */
+static void noise_make(const struct worker *w, struct chunk *c, struct payload_id id)
+{
+	uint64_t rest = is_large(c->transfer) ? w->run->chunk_bytes - c->op.len : 0;
+	payload_fill(w->run->setup.payload, &id, c->op.offset, c->buf, c->op.len);
+	id.key = ~id.key;
+	payload_fill(w->run->setup.payload, &id, c->op.offset + c->op.len, (char *)c->buf + c->op.len, rest);
+	c->noise.bytes = c->op.len + rest;
+}
+
 static void chunk_fill(struct worker *w, struct chunk *c)
 {
 	const struct transfer *x = c->transfer;
@@ -76,17 +99,16 @@ static void chunk_fill(struct worker *w, struct chunk *c)
 	if (n->uses)
 		payload_restamp(w->run->setup.payload, &id, c->op.offset, c->buf, c->op.len);
 	else
-		payload_fill(w->run->setup.payload, &id, c->op.offset, c->buf, c->op.len);
-	n->bytes = MAX(n->bytes, c->op.len);
-	n->used[n->uses].key = x->target.key;
-	n->used[n->uses++].offset = c->op.offset;
+		noise_make(w, c, id);
+	n->used[n->uses].name = name_of(x);
+	n->used[n->uses++].block = (uint32_t)(c->op.offset / PAYLOAD_BLOCK);
 }
 
 /* A buffer for the next chunk of @x. */
 static struct chunk *chunk_take(struct worker *w, const struct transfer *x, uint64_t len)
 {
 	struct chunk *c = NULL;
-	if (x->kind == TRANSFER_WRITE && x->stored_bytes >= RESTAMP_ENTRY_MIN)
+	if (x->kind == TRANSFER_WRITE && is_large(x))
 		c = chunk_with_noise(w, x, len);
 	w->chunks_busy++;
 	return c ? c : chunk_blank(w);
@@ -126,10 +148,11 @@ static void chunk_issue(struct worker *w, struct chunk *c, unsigned tier)
  */
 static uint64_t next_len(const struct worker *w, const struct transfer *x)
 {
-	unsigned filed = x->kind == TRANSFER_READ ? transfer_source_tier(x) : transfer_target_tier(x);
+	/* A move reads what the target will have in one piece. */
+	unsigned tier = x->kind == TRANSFER_READ ? transfer_source_tier(x) : transfer_target_tier(x);
 	uint64_t chunk = w->run->chunk_bytes, left = x->stored_bytes - x->next_offset;
 	bool is_first_of_many = !x->next_offset && left > chunk;
-	return is_first_of_many ? chunk - tier_of(w, filed)->header_bytes % chunk : MIN(chunk, left);
+	return is_first_of_many ? chunk - tier_of(w, tier)->header_bytes % chunk : MIN(chunk, left);
 }
 
 static void chunk_submit(struct worker *w, struct transfer *x)

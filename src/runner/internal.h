@@ -141,14 +141,14 @@ struct transfer {
 	struct tier_op control; /* everything but chunks; whole-entry tiers: the transfer itself */
 };
 
-enum { NOISE_USES_MAX = 32 };
+enum { NOISE_USES_MAX = 128 };
 
 /** What an earlier write left in a buffer, for another to use. */
 struct noise {
 	uint64_t bytes; /* 0: there is none */
 	uint32_t uses;
 	struct {
-		uint64_t key, offset;
+		uint32_t name, block; /* of the entry, in the entry */
 	} used[NOISE_USES_MAX]; /* where it was written: every place, so that none is overlooked */
 };
 

@@ -1719,14 +1719,15 @@ static void test_noise_apart(void **state)
 	(void)state;
 	static const struct {
 		const char *options;
-		uint64_t entry_bytes, chunk_bytes;
-		bool is_reused;
+		uint64_t entry_bytes, chunk_bytes, header_bytes;
+		uint32_t least, most; /* different pieces of noise */
 	} runs[] = {
-		{"--num-users 4 --duration 1 --workers 1 --io-depth 4 --io-size 64KiB", 20 << 20, 64 << 10, true},
-		{"--num-users 8 --duration 1 --workers 2 --io-depth 16 --io-size 256KiB", 20 << 20, 256 << 10, true},
-		{"--num-users 1 --duration 1 --workers 1 --io-depth 1 --io-size 1MiB", 20 << 20, 1 << 20, true},
-		{"--num-users 8 --duration 1 --workers 1 --io-depth 4 --io-size 64KiB", 1 << 20, 64 << 10, false},
-		{"--num-users 4 --duration 1 --workers 1 --io-depth 4 --io-size 256KiB --verify full", 20 << 20, 256 << 10, false},
+		{"--num-users 4 --duration 1 --workers 1 --io-depth 4 --io-size 64KiB", 20 << 20, 64 << 10, 0, 2, 80},
+		{"--num-users 8 --duration 1 --workers 2 --io-depth 16 --io-size 256KiB", 20 << 20, 256 << 10, 0, 2, 60},
+		{"--num-users 1 --duration 1 --workers 1 --io-depth 1 --io-size 1MiB", 20 << 20, 1 << 20, 0, 2, 3},
+		{"--num-users 1 --duration 1 --workers 1 --io-depth 1 --io-size 1MiB", 20 << 20, 1 << 20, 4096, 2, 3},
+		{"--num-users 8 --duration 1 --workers 1 --io-depth 4 --io-size 64KiB", 1 << 20, 64 << 10, 0, 128, 128},
+		{"--num-users 4 --duration 1 --workers 1 --io-depth 4 --io-size 256KiB --verify full", 20 << 20, 256 << 10, 0, 640, 640},
 	};
 	for (size_t i = 0; i < ARRAY_LEN(runs); i++) {
 		struct rig g = {0};
@@ -1734,6 +1735,7 @@ static void test_noise_apart(void **state)
 		struct fake_tier *f = rig_fake(&g, TIER_STORAGE, 0, 4 * GIB);
 		f->noise = calloc(FAKE_NOISE, sizeof(*f->noise));
 		assert_non_null(f->noise);
+		f->tier.header_bytes = runs[i].header_bytes;
 		rig_cache(&g);
 		struct error err = {0};
 		assert_int_equal(runner_new(&g.setup, &g.runner, &err), 0);
@@ -1741,12 +1743,9 @@ static void test_noise_apart(void **state)
 		runner_fill(g.runner, &fill);
 		assert_true(runner_wait(g.runner, 100 * NS_PER_S));
 		assert_string_equal(f->wrong, "");
-		assert_int_equal(f->noise_count, 8 * runs[i].entry_bytes / runs[i].chunk_bytes);
+		assert_int_equal(f->noise_count, 8 * (runs[i].entry_bytes / runs[i].chunk_bytes + (runs[i].header_bytes > 0)));
 		uint32_t pieces = check_noise(f->noise, f->noise_count);
-		if (runs[i].is_reused)
-			assert_true(pieces < f->noise_count / 2);
-		else
-			assert_int_equal(pieces, f->noise_count);
+		assert_in_range(pieces, runs[i].least, runs[i].most);
 		free(f->noise);
 		f->noise = NULL;
 		rig_release(&g);
