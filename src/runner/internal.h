@@ -123,7 +123,8 @@ struct transfer {
 	uint64_t dirty_bytes;  /* buffered: written, not yet durable */
 	uint64_t whole_counted; /* whole-entry operation in flight: bytes counted so far */
 	uint64_t payload_uncounted; /* the payload share of dirty_bytes that completed */
-	uint64_t issue_ns, submit_ns, end_ns;
+	uint64_t issue_ns, submit_ns;
+	uint64_t end_ns; /* of the data, of a read before it is checked; of a write or move with its commit */
 	uint32_t chunks;       /* in flight */
 	bool is_source_open, is_target_open;
 	bool has_submitted;    /* submit_ns is set */
@@ -152,11 +153,14 @@ struct noise {
 	} used[NOISE_USES_MAX]; /* where it was written: every place, so that none is overlooked */
 };
 
-/** One chunk in flight with its buffer. A move's chunk is read into the buffer, then written out of it. */
+enum { CHUNK_UNCHECKED_MAX_NS = 5000000 }; /* no chunk that was read waits longer for its check */
+
+/** One chunk with its buffer. A move's chunk is read into the buffer, then written out of it. */
 struct chunk {
 	struct tier_op op;
-	struct transfer *transfer; /* NULL: not in flight */
+	struct transfer *transfer; /* NULL: not in use */
 	void *buf;
+	uint64_t arrived_ns; /* on chunks_unchecked: when it was there */
 	int32_t index;
 	bool is_write;
 	struct list node;
@@ -254,6 +258,8 @@ struct worker {
 	uint32_t chunks_copying; /* of them, at tiers that copy when they are polled */
 	struct list chunks_free;  /* without noise; the last used is the next, it is still in the processor's cache */
 	struct list chunks_noise; /* with noise; the longest unused is the next */
+	struct list chunks_unchecked; /* of the busy ones: read, to be checked; oldest first */
+	uint32_t unchecked, unchecked_max;
 	void *buffers;
 	size_t buffers_bytes;
 	uint64_t dirty_bytes, dirty_max_bytes;
@@ -429,6 +435,12 @@ bool places_pump(struct worker *w);
 /** chunks_pump() - submit chunks while buffers and data last, one of each active transfer in turn. */
 bool chunks_pump(struct worker *w);
 void chunk_ended(struct worker *w, struct chunk *c, unsigned tier);
+/** chunks_check() - check what has waited long enough. Return: true when there was any. */
+bool chunks_check(struct worker *w);
+/** chunks_check_all() - nothing waits any longer. */
+void chunks_check_all(struct worker *w);
+/** chunks_deadline() - when what waits must be checked at the latest; UINT64_MAX: nothing does. */
+uint64_t chunks_deadline(const struct worker *w);
 
 /* permits.c */
 void permits_init(struct permits *p, int64_t count);

@@ -7,7 +7,11 @@
 #include <string.h>
 
 #define DIRTY_MAX_BYTES (UINT64_C(64) << 20) /* buffered writes not yet durable, all workers together */
-enum { TRANSFERS_PER_WORKER_MAX = 8192, TURN_BYTES = 1 << 20 };
+enum {
+	TRANSFERS_PER_WORKER_MAX = 8192,
+	TURN_BYTES = 1 << 20,
+	UNCHECKED_BYTES = 2 << 20, /* about a processor's own cache */
+};
 
 uint64_t run_now(const struct worker *w)
 {
@@ -47,6 +51,8 @@ void worker_sizes(const struct runner_setup *s, unsigned index, struct worker *w
 		has_data |= !(s->tier[i]->caps & TIER_CAP_WHOLE);
 	w->chunks_max = has_data ? worker_share(s->io_depth, s->workers, index) : 0;
 	w->chunk_count = has_data ? w->chunks_max + runner_spare_chunks(s->cfg) : 0;
+	uint32_t unchecked = UNCHECKED_BYTES / (uint32_t)s->cfg->opt.io_size_bytes;
+	w->unchecked_max = s->cfg->opt.verify == VERIFY_OFF ? 0 : MAX(unchecked, 1);
 	w->dirty_max_bytes = DIRTY_MAX_BYTES / s->workers;
 }
 

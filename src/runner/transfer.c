@@ -371,12 +371,10 @@ static void data_begin(struct transfer *x)
 
 static void data_end(struct transfer *x)
 {
-	if (x->is_source_open) {
-		x->end_ns = x->worker->now_ns;
+	if (x->is_source_open)
 		control_submit(x, transfer_source_tier(x), TIER_CLOSE, &x->source, TRANSFER_CLOSE);
-	} else {
+	else
 		control_submit(x, transfer_target_tier(x), TIER_COMMIT, &x->target, TRANSFER_COMMIT);
-	}
 }
 
 /* The source gave everything: a read is over, a move goes on to its target. */
@@ -570,6 +568,7 @@ static void transfer_activate(struct worker *w, struct transfer *x)
 
 bool transfers_pump(struct worker *w)
 {
+	bool checked = chunks_check(w);
 	bool moved = places_pump(w);
 	while (w->ops_active < w->ops_max && !list_empty(&w->ready)) {
 		transfer_activate(w, list_entry(list_pop_front(&w->ready), struct transfer, node));
@@ -578,7 +577,7 @@ bool transfers_pump(struct worker *w)
 	moved |= chunks_pump(w);
 	if (moved && w->io)
 		io_flush(w->io);
-	return moved;
+	return moved || checked;
 }
 
 bool transfers_poll(struct worker *w)
@@ -664,6 +663,7 @@ static void transfer_cancel(struct transfer *x)
 
 void transfers_cancel(struct worker *w)
 {
+	chunks_check_all(w);
 	w->is_draining = true;
 	for (uint32_t i = 0; i < w->transfer_count; i++)
 		transfer_cancel(&w->transfers[i]);

@@ -60,7 +60,8 @@ int worker_init(struct worker *w, struct runner *r, unsigned index)
 	w->wake_fd = -1;
 	lock_init(&w->mail_lock);
 	struct list *lists[] = {&w->tasks_free, &w->hungry, &w->transfers_free, &w->ready,
-				&w->active,	&w->planning, &w->chunks_free,	&w->chunks_noise, &w->mail};
+				&w->active,	&w->planning, &w->chunks_free,	&w->chunks_noise,
+				&w->chunks_unchecked, &w->mail};
 	for (size_t i = 0; i < ARRAY_LEN(lists); i++)
 		list_init(lists[i]);
 	worker_sizes(s, index, w);
@@ -281,6 +282,7 @@ static uint64_t worker_deadline(struct worker *w)
 	if (w->run->has_started && !list_empty(&w->tasks_free))
 		at = MIN(at, admission_deadline(&w->run->admission));
 	at = MIN(at, heap_min_key(&w->timers));
+	at = MIN(at, chunks_deadline(w));
 	/* An interval is told when it is over; on the virtual clock that is soon enough. */
 	if (w->run->setup.interval_ns && !w->run->setup.is_virtual)
 		at = MIN(at, w->interval_end_ns);

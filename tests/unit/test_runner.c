@@ -34,7 +34,7 @@ enum { FAKE_NOTHING, FAKE_CREATED, FAKE_OPENED };
 
 struct fake_event {
 	enum tier_op_kind kind;
-	uint64_t key, at_ns;
+	uint64_t key, at_ns, end_ns;
 };
 
 struct fake_entry {
@@ -280,14 +280,14 @@ static void fake_submit(struct tier_worker *w, struct tier_op *op, uint64_t now_
 	pthread_mutex_lock(&f->lock);
 	if (!fake_is_whole(f))
 		fake_check_submit(f, op);
-	if (f->logs && f->event_count < FAKE_LOG)
-		f->event[f->event_count++] = (struct fake_event){op->kind, op->obj->key, now_ns};
 	f->ops++;
 	f->ops_max = MAX(f->ops_max, f->ops);
 	f->writing += fake_begins_writing(f, op);
 	f->writing_max = MAX(f->writing_max, f->writing);
 	op->io_ns =
 		now_ns + (f->has_random_delay ? rng_below(&f->rng, f->delay_ns + 1) : f->delay_ns);
+	if (f->logs && f->event_count < FAKE_LOG)
+		f->event[f->event_count++] = (struct fake_event){op->kind, op->obj->key, now_ns, op->io_ns};
 	op->result = rng_below(&f->rng, PPM) < f->fail_ppm[op->kind] ? -EIO : 0;
 	if ((int)op->kind == f->hang_kind) {
 		f->hang_kind = -1;
@@ -1617,6 +1617,19 @@ static struct runner_fill fill_of(uint64_t (*key)(uint64_t), uint64_t count, uin
 	return (struct runner_fill){.key = key, .count = count, .payload_bytes = bytes, .parallel = 8};
 }
 
+/* Entries that are there before the run. */
+static void rig_prepare(struct rig *g, uint64_t count, uint64_t bytes)
+{
+	struct error err = {0};
+	rig_cache(g);
+	g->setup.prepared = count;
+	assert_int_equal(runner_new(&g->setup, &g->runner, &err), 0);
+	struct runner_fill fill = fill_of(key_prepared, count, bytes);
+	runner_fill(g->runner, &fill);
+	assert_true(runner_wait(g->runner, 100 * NS_PER_S));
+	assert_int_equal(runner_filled(g->runner), count);
+}
+
 /* Filled entries are there before the clock starts, count nowhere, and are all that a decode-only run touches. */
 static void test_decode_only(void **state)
 {
@@ -1632,14 +1645,7 @@ static void test_decode_only(void **state)
 			rig_model(&g, TIER_STORAGE, UINT64_C(1) << 42);
 		else
 			rig_null(&g);
-		rig_cache(&g);
-		g.setup.prepared = 50;
-		struct error err = {0};
-		assert_int_equal(runner_new(&g.setup, &g.runner, &err), 0);
-		struct runner_fill fill = fill_of(key_prepared, 50, 1 << 20);
-		runner_fill(g.runner, &fill);
-		assert_true(runner_wait(g.runner, 100 * NS_PER_S));
-		assert_int_equal(runner_filled(g.runner), 50);
+		rig_prepare(&g, 50, 1 << 20);
 		assert_int_equal(cache_usage(g.cache, 0).entries, 50);
 		runner_start(g.runner);
 		rig_end(&g);
@@ -1671,17 +1677,65 @@ static void test_chunks_on_the_grid(void **state)
 		f->delay_ns = 1000000;
 		f->tier.header_bytes = HEADER;
 		f->grid_bytes = CHUNK;
-		rig_cache(&g);
-		g.setup.prepared = ENTRIES;
-		struct error err = {0};
-		assert_int_equal(runner_new(&g.setup, &g.runner, &err), 0);
-		struct runner_fill fill = fill_of(key_prepared, ENTRIES, cases[i].entry_bytes);
-		runner_fill(g.runner, &fill);
-		assert_true(runner_wait(g.runner, 100 * NS_PER_S));
+		rig_prepare(&g, ENTRIES, cases[i].entry_bytes);
 		assert_int_equal(f->done[TIER_WRITE], ENTRIES * cases[i].chunks);
 		runner_start(g.runner);
 		rig_end(&g);
 		assert_true(f->done[TIER_READ] >= counter(&g, COUNT_READ_OPS) * cases[i].chunks && counter(&g, COUNT_READ_OPS));
+		assert_string_equal(f->wrong, "");
+		rig_release(&g);
+	}
+}
+
+/* How long the data of entries of one chunk were there before the entry was closed: the longest. At @stop_ns all are closed. */
+static uint64_t longest_wait_ns(const struct fake_tier *f, uint64_t stop_ns)
+{
+	uint64_t longest = 0;
+	for (uint32_t i = 0; i < f->event_count && f->event[i].at_ns < stop_ns; i++) {
+		const struct fake_event *close = &f->event[i];
+		uint64_t there_ns = 0;
+		for (uint32_t n = 0; n < i && close->kind == TIER_CLOSE; n++)
+			if (f->event[n].kind == TIER_READ && f->event[n].key == close->key && f->event[n].end_ns <= close->at_ns)
+				there_ns = MAX(there_ns, f->event[n].end_ns);
+		longest = there_ns ? MAX(longest, close->at_ns - there_ns) : longest;
+	}
+	return longest;
+}
+
+/* What a deep queue has read waits a little for its check. All of it is checked, also when the window ends, and a wrong bit is found. */
+static void test_checks_that_wait(void **state)
+{
+	static const struct {
+		const char *options;
+		uint64_t chunks;
+		bool waits;
+	} cases[] = {
+		{"--io-depth 16", 1, true}, {"--io-depth 16", 40, true}, {"--io-depth 7", 1, false}, {"--io-depth 1", 40, false},
+	};
+	(void)state;
+	for (size_t i = 0; i < 8 * ARRAY_LEN(cases); i++) {
+		struct rig g = {0};
+		char options[200];
+		snprintf(options, sizeof(options),
+			 "--num-users 64 --ops-in-flight 64 --decode-only --simulate --generation-mode none --io-size 64KiB %s", cases[i / 8].options);
+		rig_new(&g, options, NULL);
+		struct fake_tier *f = rig_fake(&g, TIER_STORAGE, 0, 4 * GIB);
+		f->delay_ns = 400000000;
+		f->has_random_delay = true;
+		rig_prepare(&g, 40, cases[i / 8].chunks << 16);
+		f->logs = cases[i / 8].chunks == 1;
+		f->lie_key = i % 2 ? key_prepared(i) : 0;
+		g.runner->setup.duration_ns = 20 * NS_PER_S + i * 777777;
+		runner_start(g.runner);
+		rig_end(&g);
+		uint64_t read = counter(&g, COUNT_TIER_BYTES(TIER_STORAGE, DIR_READ));
+		assert_true(read > 0);
+		assert_int_equal(g.errors.total, f->lies);
+		if (!f->lies)
+			assert_int_equal(counter(&g, COUNT_VERIFIED_BLOCKS) * PAYLOAD_BLOCK, read);
+		if (f->logs)
+			assert_int_equal(longest_wait_ns(f, g.runner->stop_ns), cases[i / 8].waits ? CHUNK_UNCHECKED_MAX_NS : 0);
+		assert_int_equal(g.runner->workers[0].chunks_busy, 0);
 		assert_string_equal(f->wrong, "");
 		rig_release(&g);
 	}
@@ -2479,6 +2533,7 @@ int main(void)
 		cmocka_unit_test(test_sums_at_every_end),
 		cmocka_unit_test(test_decode_only),
 		cmocka_unit_test(test_chunks_on_the_grid),
+		cmocka_unit_test(test_checks_that_wait),
 		cmocka_unit_test(test_noise_apart),
 		cmocka_unit_test(test_fill_stopped),
 		cmocka_unit_test(test_prefill_only),
