@@ -125,7 +125,7 @@ struct transfer {
 	uint64_t payload_uncounted; /* the payload share of dirty_bytes that completed */
 	uint64_t issue_ns, submit_ns;
 	uint64_t end_ns; /* of the data, of a read before it is checked; of a write or move with its commit */
-	uint32_t chunks;       /* in flight */
+	uint32_t chunks;       /* in flight or waiting for their check */
 	bool is_source_open, is_target_open;
 	bool has_submitted;    /* submit_ns is set */
 	bool wants_sync;
@@ -314,7 +314,7 @@ struct runner {
 	uint64_t virtual_ns;
 	uint64_t window_begin_ns;
 	uint32_t chunk_bytes;
-	uint32_t batch; /* chunks that are filled, or taken back and checked, between two looks at the rest */
+	uint32_t batch; /* chunks that are filled, or taken back, between two looks at the rest */
 	uint64_t generation_ns_per_token;
 	uint32_t request_parallel;
 	_Atomic uint64_t stop_ns; /* end of the window; only ever lowered (relaxed: a time, read every turn) */

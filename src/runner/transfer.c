@@ -588,7 +588,7 @@ bool transfers_poll(struct worker *w)
 		if (!w->tier_outstanding[tier])
 			continue;
 		/* What was copied in this call is bounded by the tier; what a device did is taken in small
-		 * portions, so that it gets new work while they are checked. */
+		 * portions, so that it gets new work before all of it is looked at. */
 		bool is_device = !(tier_of(w, tier)->caps & (TIER_CAP_WHOLE | TIER_CAP_COPIES));
 		unsigned max = is_device ? w->run->batch : WORKER_BATCH;
 		unsigned n = tier_of(w, tier)->ops->poll(w->tier[tier], w->now_ns, done, max);

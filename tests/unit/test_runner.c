@@ -1705,6 +1705,7 @@ static uint64_t longest_wait_ns(const struct fake_tier *f, uint64_t stop_ns)
 /* What a deep queue has read waits a little for its check. All of it is checked, also when the window ends, and a wrong bit is found. */
 static void test_checks_that_wait(void **state)
 {
+	enum { ENTRIES = 8 }; /* few, so that each is read */
 	static const struct {
 		const char *options;
 		uint64_t chunks;
@@ -1722,19 +1723,23 @@ static void test_checks_that_wait(void **state)
 		struct fake_tier *f = rig_fake(&g, TIER_STORAGE, 0, 4 * GIB);
 		f->delay_ns = 400000000;
 		f->has_random_delay = true;
-		rig_prepare(&g, 40, cases[i / 8].chunks << 16);
+		rig_prepare(&g, ENTRIES, cases[i / 8].chunks << 16);
 		f->logs = cases[i / 8].chunks == 1;
-		f->lie_key = i % 2 ? key_prepared(i) : 0;
+		f->lie_key = i % 2 ? key_prepared(i % ENTRIES) : 0;
 		g.runner->setup.duration_ns = 20 * NS_PER_S + i * 777777;
 		runner_start(g.runner);
 		rig_end(&g);
 		uint64_t read = counter(&g, COUNT_TIER_BYTES(TIER_STORAGE, DIR_READ));
 		assert_true(read > 0);
+		assert_int_equal(f->lies, i % 2);
 		assert_int_equal(g.errors.total, f->lies);
 		if (!f->lies)
 			assert_int_equal(counter(&g, COUNT_VERIFIED_BLOCKS) * PAYLOAD_BLOCK, read);
-		if (f->logs)
+		if (f->logs) {
 			assert_int_equal(longest_wait_ns(f, g.runner->stop_ns), cases[i / 8].waits ? CHUNK_UNCHECKED_MAX_NS : 0);
+			/* the latency is the data's: the wait is not in it */
+			assert_true(hist(&g, HIST_TIER(TIER_STORAGE, DIR_READ, PART_DEVICE))->max_ns <= f->delay_ns);
+		}
 		assert_int_equal(g.runner->workers[0].chunks_busy, 0);
 		assert_string_equal(f->wrong, "");
 		rig_release(&g);
