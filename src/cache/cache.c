@@ -39,8 +39,8 @@ static void level_init(struct level *l, const struct cache_setup *s, unsigned t)
 		.bail_used_bytes = (uint64_t)ceil(CACHE_BAIL_USED * limit),
 		.bail_required_bytes =
 			(uint64_t)(CACHE_BAIL_REQUIRED * s->target_usage_ratio * limit),
-		.head = NO_ENTRY,
-		.tail = NO_ENTRY,
+		.head = NO_CHUNK,
+		.tail = NO_CHUNK,
 	};
 	list_init(&l->claims);
 }
@@ -60,6 +60,16 @@ static void *reserve_huge(size_t bytes)
 static size_t entries_size(const struct cache *c)
 {
 	return (size_t)c->entries_max * sizeof(struct entry);
+}
+
+static uint64_t chunks_for(uint64_t entries)
+{
+	return entries / LRU_ENTRIES_PER_CHUNK + LRU_CHUNKS_SPARE;
+}
+
+static size_t chunks_size(const struct cache *c)
+{
+	return (size_t)c->chunks_max * sizeof(struct lru_chunk);
 }
 
 static size_t buckets_size(const struct cache *c)
@@ -84,13 +94,16 @@ int cache_new(const struct cache_setup *setup, struct cache **ret)
 		level_init(&c->level[t], setup, t);
 	c->entries_max = (uint32_t)MIN(setup->entries_max, NO_ENTRY - 1);
 	c->free_slots = NO_ENTRY;
+	c->chunks_max = (uint32_t)chunks_for(c->entries_max);
+	c->free_chunks = c->sweep = NO_CHUNK;
 	c->bucket_count = INDEX_BUCKETS_MIN;
 	c->bucket_mask = INDEX_BUCKETS_MIN * 2 - 1;
 	c->bucket_max = MAX((uint64_t)c->entries_max * INDEX_BUCKETS_PER_ENTRY,
 			    (uint64_t)INDEX_BUCKETS_MIN);
 	c->entries = reserve_huge(entries_size(c));
+	c->chunks = reserve_huge(chunks_size(c));
 	c->buckets = reserve_huge(buckets_size(c));
-	if (!c->entries || !c->buckets) {
+	if (!c->entries || !c->chunks || !c->buckets) {
 		cache_free(c);
 		return -ENOMEM;
 	}
@@ -103,6 +116,7 @@ void cache_free(struct cache *c)
 	if (!c)
 		return;
 	mem_unreserve(c->entries, entries_size(c));
+	mem_unreserve(c->chunks, chunks_size(c));
 	mem_unreserve(c->buckets, buckets_size(c));
 	pthread_mutex_destroy(&c->lock);
 	free(c);
@@ -110,7 +124,7 @@ void cache_free(struct cache *c)
 
 uint64_t cache_index_bytes(uint64_t entries)
 {
-	return sizeof(struct cache) +
+	return sizeof(struct cache) + chunks_for(entries) * sizeof(struct lru_chunk) +
 	       entries * (sizeof(struct entry) + INDEX_BUCKETS_PER_ENTRY * sizeof(uint32_t));
 }
 
@@ -127,55 +141,6 @@ struct cache_usage cache_usage(struct cache *c, unsigned tier)
 	struct cache_usage usage = {l->entries, l->used, l->tier.limit_bytes};
 	cache_unlock(c);
 	return usage;
-}
-
-/* ---- LRU lists ---- */
-
-static void lru_link(struct cache *c, struct level *l, struct entry *e, uint32_t prev,
-		     uint32_t next)
-{
-	uint32_t i = entry_number(c, e);
-
-	e->prev = prev;
-	e->next = next;
-	*(prev == NO_ENTRY ? &l->head : &entry_at(c, prev)->next) = i;
-	*(next == NO_ENTRY ? &l->tail : &entry_at(c, next)->prev) = i;
-	l->lru_bytes += footprint(l, e->payload_bytes);
-}
-
-void lru_push_recent(struct cache *c, struct entry *e)
-{
-	struct level *l = &c->level[e->tier];
-	lru_link(c, l, e, l->tail, NO_ENTRY);
-}
-
-void lru_push_oldest(struct cache *c, struct entry *e)
-{
-	struct level *l = &c->level[e->tier];
-	lru_link(c, l, e, NO_ENTRY, l->head);
-}
-
-void lru_remove(struct cache *c, struct entry *e)
-{
-	struct level *l = &c->level[e->tier];
-
-	*(e->prev == NO_ENTRY ? &l->head : &entry_at(c, e->prev)->next) = e->next;
-	*(e->next == NO_ENTRY ? &l->tail : &entry_at(c, e->next)->prev) = e->prev;
-	l->lru_bytes -= footprint(l, e->payload_bytes);
-}
-
-static void entry_prefetch(const struct cache *c, uint32_t i)
-{
-	if (i != NO_ENTRY)
-		__builtin_prefetch(entry_at(c, i), 1);
-}
-
-static void lru_prefetch_neighbours(const struct cache *c, const struct entry *e)
-{
-	if (!e)
-		return;
-	entry_prefetch(c, e->prev);
-	entry_prefetch(c, e->next);
 }
 
 /* ---- slots ---- */
@@ -201,22 +166,31 @@ static void slot_give(struct cache *c, struct entry *e)
 /* ---- ahead of use ---- */
 
 /*
- * A cold lookup is a chain of three misses: bucket, entry, its neighbours on the LRU list. Done for one key after the other they
- * are waited for one by one; done in passes over all keys, those of a pass are in flight together.
+ * A cold lookup is a chain of three misses: bucket, entry, its chunk of the LRU list. A write evicts in the end, another chain:
+ * victim, its bucket. Done for one key after the other they are waited for one by one; done in passes over all keys, those of a
+ * pass are in flight together.
  */
 void cache_prefetch(struct cache *c, const uint64_t *keys, unsigned count)
 {
-	struct entry *found[CACHE_PREFETCH_MAX];
+	struct entry *found[CACHE_PREFETCH_MAX], *victims[CACHE_PREFETCH_MAX];
+	unsigned hits = 0;
 
 	count = MIN(count, CACHE_PREFETCH_MAX);
 	cache_lock(c);
 	if (c->indexed >= PREFETCH_FROM_ENTRIES) {
 		for (unsigned i = 0; i < count; i++)
 			index_prefetch(c, keys[i]);
-		for (unsigned i = 0; i < count; i++)
-			found[i] = index_prefetch_entry(c, keys[i]);
-		for (unsigned i = 0; i < count; i++)
-			lru_prefetch_neighbours(c, found[i]);
+		for (unsigned i = 0; i < count; i++) {
+			found[hits] = index_prefetch_entry(c, keys[i]);
+			hits += found[hits] != NULL;
+		}
+		unsigned evictions = lru_victims(c, level_last(c), victims, count - hits);
+		for (unsigned i = 0; i < evictions; i++)
+			__builtin_prefetch(victims[i], 1);
+		for (unsigned i = 0; i < hits; i++)
+			lru_prefetch(c, found[i]);
+		for (unsigned i = 0; i < evictions; i++)
+			index_prefetch(c, victims[i]->key);
 	}
 	cache_unlock(c);
 }
@@ -324,15 +298,17 @@ static struct entry *entry_new(struct cache *c, uint64_t key, uint64_t payload_b
  */
 static void victim_prefetch(const struct cache *c)
 {
-	uint32_t head = c->level[c->level_count - 1].head;
-	if (head == NO_ENTRY)
+	const struct level *last = &c->level[c->level_count - 1];
+	if (last->head == NO_CHUNK)
 		return;
-	uint32_t next = entry_at(c, head)->next;
-	if (next == NO_ENTRY)
+	const struct lru_chunk *chunk = &c->chunks[last->head];
+	uint32_t live = chunk->live & (chunk->live - 1);
+	if (!live)
 		return;
-	const struct entry *e = entry_at(c, next);
-	index_prefetch(c, e->key);
-	entry_prefetch(c, e->next);
+	index_prefetch(c, entry_at(c, chunk->entry[__builtin_ctz(live)])->key);
+	live &= live - 1;
+	if (live)
+		__builtin_prefetch(entry_at(c, chunk->entry[__builtin_ctz(live)]), 1);
 }
 
 static enum cache_write write_begin(struct cache *c, uint64_t key, uint64_t payload_bytes,

@@ -44,6 +44,8 @@ struct sums {
 		uint64_t lru_count;
 	} level[TIER_CLASSES];
 	uint64_t indexed, waiting, free;
+	uint64_t chunks;      /* of all LRU lists */
+	bool is_sweep_listed; /* the chunk to be packed next is on the list it should be on */
 };
 
 static void sum_bytes(const struct cache *c, struct sums *s, unsigned t, const struct entry *e,
@@ -107,26 +109,58 @@ static const char *check_slots(const struct cache *c, const struct sums *s)
 	return s->indexed == c->indexed ? NULL : "the index counts other entries";
 }
 
-static const char *check_lru(const struct cache *c, const struct sums *s, unsigned t)
+static const char *check_chunk(const struct cache *c, uint32_t i, unsigned t)
+{
+	const struct lru_chunk *chunk = &c->chunks[i];
+
+	if (!chunk->live || chunk->live >> LRU_CHUNK_ENTRIES)
+		return "an LRU list has an empty chunk, or one with too many slots";
+	for (uint32_t live = chunk->live; live; live &= live - 1) {
+		unsigned slot = (unsigned)__builtin_ctz(live);
+		const struct entry *e = entry_at(c, chunk->entry[slot]);
+		if (e->state != ENTRY_RESIDENT || e->pins || e->tier != t)
+			return "an LRU list holds an entry that is no victim";
+		if (e->chunk != i || e->slot != slot)
+			return "an entry on an LRU list believes to be elsewhere";
+	}
+	return NULL;
+}
+
+static const char *check_lru(const struct cache *c, struct sums *s, unsigned t)
 {
 	const struct level *l = &c->level[t];
-	uint32_t prev = NO_ENTRY;
+	uint32_t prev = NO_CHUNK;
 	uint64_t count = 0;
 
-	for (uint32_t i = l->head; i != NO_ENTRY; i = entry_at(c, i)->next) {
-		const struct entry *e = entry_at(c, i);
-		if (e->state != ENTRY_RESIDENT || e->pins || e->tier != t || e->prev != prev)
-			return "an LRU list holds an entry that is no victim";
-		if (++count > s->level[t].lru_count)
+	for (uint32_t i = l->head; i != NO_CHUNK; prev = i, i = c->chunks[i].next) {
+		const char *why = check_chunk(c, i, t);
+		if (why)
+			return why;
+		if (c->chunks[i].prev != prev || ++s->chunks > c->chunks_used)
 			return "an LRU list has a circle";
-		prev = i;
+		count += (unsigned)__builtin_popcount(c->chunks[i].live);
+		s->is_sweep_listed |= i == c->sweep && t == c->sweep_level;
 	}
 	if (prev != l->tail || count != s->level[t].lru_count)
 		return "an LRU list has lost an entry";
 	return l->lru_bytes == s->level[t].lru_bytes ? NULL : "an LRU list has other bytes";
 }
 
-static const char *check_level(const struct cache *c, const struct sums *s, unsigned t)
+static const char *check_chunks(const struct cache *c, const struct sums *s)
+{
+	uint64_t free = 0;
+
+	if (s->chunks != c->chunks_used)
+		return "the LRU lists count other chunks";
+	if (c->sweep != NO_CHUNK && !s->is_sweep_listed)
+		return "a chunk is to be packed that is on no LRU list";
+	for (uint32_t i = c->free_chunks; i != NO_CHUNK; i = c->chunks[i].next)
+		if (++free > c->chunks_high_water)
+			return "the free chunks have a circle";
+	return free + s->chunks == c->chunks_high_water ? NULL : "a chunk is lost";
+}
+
+static const char *check_level(const struct cache *c, struct sums *s, unsigned t)
 {
 	const struct level *l = &c->level[t];
 	uint64_t ticket = l->freed + l->tier.limit_bytes;
@@ -176,6 +210,8 @@ static const char *check_all(const struct cache *c)
 		why = check_slots(c, &s);
 	for (unsigned t = 0; !why && t < c->level_count; t++)
 		why = check_level(c, &s, t);
+	if (!why)
+		why = check_chunks(c, &s);
 	return why ? why : check_fifo(c, &s);
 }
 

@@ -15,6 +15,7 @@
 #include "cache/cache.h"
 
 #define NO_ENTRY UINT32_MAX
+#define NO_CHUNK UINT32_MAX
 
 /* What an entry is. Bytes exist (or are reserved) at entry->tier; while it moves also at entry->other. */
 enum entry_state {
@@ -36,7 +37,14 @@ struct entry {
 	uint64_t payload_bytes;
 	uint64_t location;
 	struct cache_plan *plan; /* waiting, writing: the writer; victims: who made them leave; else NULL */
-	uint32_t prev, next;	 /* LRU list or a plan's victims */
+	union {
+		struct {
+			uint32_t chunk, slot; /* on an LRU list: its place */
+		};
+		struct {
+			uint32_t prev, next; /* among a plan's victims */
+		};
+	};
 	uint32_t chain;		 /* index bucket, or free slots */
 	uint32_t generation;
 	uint32_t pins;	      /* readers at tier */
@@ -48,6 +56,17 @@ struct entry {
 } ATTR_CACHE_ALIGNED;
 
 _Static_assert(sizeof(struct entry) == 64, "an entry is one cache line");
+
+enum { LRU_CHUNK_ENTRIES = 13 };
+
+/* Neighbours on an LRU list, one cache line. One that is on a list has a live slot. */
+struct lru_chunk {
+	uint32_t prev, next;
+	uint32_t live; /* bit per slot: the entry there is on the list */
+	uint32_t entry[LRU_CHUNK_ENTRIES]; /* oldest first */
+} ATTR_CACHE_ALIGNED;
+
+_Static_assert(sizeof(struct lru_chunk) == 64, "a chunk is one cache line");
 
 /* The books of one tier. */
 struct level {
@@ -63,7 +82,7 @@ struct level {
 	uint64_t freed;	    /* given back since the start; freed + used = promised since the start */
 	uint64_t lru_bytes; /* footprints on the list */
 	uint64_t entries;   /* readable ones */
-	uint32_t head, tail; /* LRU list, tail: most recent */
+	uint32_t head, tail; /* LRU list, chunks; tail: most recent */
 	struct list claims;  /* promises whose room is not free yet, oldest first */
 };
 
@@ -79,6 +98,14 @@ struct cache {
 	uint32_t high_water; /* slots from here on were never used */
 	uint32_t free_slots; /* chain of used ones */
 	uint32_t generation;
+
+	struct lru_chunk *chunks;
+	uint32_t chunks_max;
+	uint32_t chunks_high_water; /* from here on they were never used */
+	uint32_t free_chunks;	    /* next of used ones */
+	uint32_t chunks_used;	    /* on some list */
+	uint32_t sweep;		    /* the chunk that is packed next; NO_CHUNK: the next list's first */
+	unsigned sweep_level;
 
 	uint32_t *buckets; /* entry + 1, 0: empty */
 	uint64_t bucket_count, bucket_mask, bucket_max;
@@ -121,13 +148,22 @@ static inline void entry_ref(const struct cache *c, const struct entry *e, struc
 	ret->is_shared = false;
 }
 
-/* ---- LRU lists (cache.c) ---- */
+/* ---- lru.c: LRU lists ---- */
+
+/* Chunks that are kept for so many entries: one in LRU_ENTRIES_PER_CHUNK, and some for lists that are nearly empty. */
+enum { LRU_ENTRIES_PER_CHUNK = 3, LRU_CHUNKS_SPARE = 8 };
 
 /** lru_push_recent() - @e is the last to be a victim of its tier now. */
 void lru_push_recent(struct cache *c, struct entry *e);
 /** lru_push_oldest() - @e is the next victim again. */
 void lru_push_oldest(struct cache *c, struct entry *e);
 void lru_remove(struct cache *c, struct entry *e);
+/** lru_oldest() - the next victim; NULL: none. */
+struct entry *lru_oldest(const struct cache *c, const struct level *l);
+/** lru_victims() - the next victims of a tier, oldest first, @max at most; they stay on the list. Return: how many. O(max). */
+unsigned lru_victims(const struct cache *c, const struct level *l, struct entry **ret, unsigned max);
+/** lru_prefetch() - @e will be taken off its list soon; it should be near. */
+void lru_prefetch(const struct cache *c, const struct entry *e);
 
 /* ---- index.c: linear hashing ---- */
 

@@ -88,9 +88,9 @@ static bool make_room(struct cache *c, struct cache_plan *plan, unsigned t, uint
 
 static bool evict_one(struct cache *c, struct cache_plan *plan, unsigned t)
 {
-	if (c->level[t].head == NO_ENTRY)
+	struct entry *e = lru_oldest(c, &c->level[t]);
+	if (!e)
 		return false;
-	struct entry *e = entry_at(c, c->level[t].head);
 	if (t + 1 == c->level_count) {
 		victim_take(c, plan, e, -1);
 		return true;

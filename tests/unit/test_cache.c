@@ -328,6 +328,77 @@ static void test_lru_order(void **state)
 	cache_free(c);
 }
 
+/* Write an entry of one byte into @tier, without a check of everything. Return: the victim's key, or -1. */
+static int64_t put_quickly(struct cache *c, uint64_t key, unsigned tier)
+{
+	struct cache_plan plan = {.wake = count_wake, .first_tier = tier};
+	struct cache_step step;
+	struct cache_ref ref;
+	int64_t victim = -1;
+
+	assert_int_equal(cache_write_begin(c, key, 1, &plan), CACHE_WRITE_PLANNED);
+	while (cache_plan_next(c, &plan, &step) == CACHE_STEP) {
+		victim = (int64_t)step.source.key;
+		assert_int_equal(cache_freed(c, &step.source, &ref), CACHE_NONE);
+	}
+	cache_write_done(c, &plan, location_of(key, tier), true);
+	return victim;
+}
+
+static void get_quickly(struct cache *c, uint64_t key)
+{
+	struct cache_ref ref;
+
+	assert_int_equal(cache_read_begin(c, key, &ref), CACHE_HIT);
+	assert_int_equal(cache_read_end(c, &ref, true, &ref), CACHE_NONE);
+}
+
+/*
+ * All but every @nth of the entries used last are used again, then all but every @nth of those, and so on: what is left behind are
+ * single entries, each of them alone among holes. The list must close the holes, or it would need far more memory than it has, and
+ * keep its order.
+ */
+static void check_sparse_list(uint64_t nth, unsigned tier)
+{
+	enum { HELD = ENTRIES_MAX - 1 };
+	struct cache *c = cache_of(tier + 1, (uint64_t[TIER_CLASSES]){HELD, HELD, HELD});
+	uint64_t *order = calloc(HELD, sizeof(*order)), *used = calloc(HELD, sizeof(*used));
+
+	for (uint64_t i = 0; i < HELD; i++) {
+		assert_int_equal(put_quickly(c, i, tier), -1);
+		order[i] = i;
+	}
+	for (uint64_t begin = 0; HELD - begin > nth;) {
+		uint64_t left = begin, again = 0;
+		for (uint64_t i = begin; i < HELD; i++) {
+			if ((i - begin) % nth == 0) {
+				order[left++] = order[i];
+				continue;
+			}
+			used[again++] = order[i];
+			get_quickly(c, order[i]);
+		}
+		memcpy(order + left, used, again * sizeof(*used));
+		begin = left;
+		check(c);
+	}
+	for (uint64_t i = 0; i < HELD; i++)
+		assert_int_equal(put_quickly(c, HELD + i, tier), order[i]);
+	check(c);
+	free(order);
+	free(used);
+	cache_free(c);
+}
+
+static void test_sparse_list(void **state)
+{
+	(void)state;
+	static const uint64_t nth[] = {2, 3, 7, 12, 13, 14, 100};
+
+	for (size_t i = 0; i < ARRAY_LEN(nth); i++)
+		check_sparse_list(nth[i], (unsigned)i % TIER_CLASSES);
+}
+
 static void test_pinned_is_no_victim(void **state)
 {
 	(void)state;
@@ -1099,11 +1170,8 @@ static void test_prefetch(void **state)
 	struct cache_step step;
 
 	cache_prefetch(c, keys, 0);
-	for (uint64_t key = 0; key < held; key++) {
-		struct cache_plan plan = {.wake = count_wake};
-		assert_int_equal(cache_write_begin(c, key, 1, &plan), CACHE_WRITE_PLANNED);
-		cache_write_done(c, &plan, key, true);
-	}
+	for (uint64_t key = 0; key < held; key++)
+		assert_int_equal(put_quickly(c, key, 0), -1);
 	struct cache_ref pinned = pin(c, 1);
 	for (unsigned i = 0; i < ARRAY_LEN(keys); i++)
 		keys[i] = i % 2 ? UINT64_MAX - i : i / 2; /* held, pinned, absent */
@@ -1869,6 +1937,7 @@ int main(void)
 		cmocka_unit_test(test_generation),
 		cmocka_unit_test(test_failed_write),
 		cmocka_unit_test(test_lru_order),
+		cmocka_unit_test(test_sparse_list),
 		cmocka_unit_test(test_pinned_is_no_victim),
 		cmocka_unit_test(test_thresholds),
 		cmocka_unit_test(test_ratios_from_setup),
