@@ -402,7 +402,8 @@ void transfer_continue(struct transfer *x);
 void transfer_fail(struct transfer *x, unsigned tier, const struct tier_op *op,
 		   const struct payload_mismatch *mismatch);
 void transfer_submit(struct worker *w, unsigned tier, struct tier_op *op);
-struct tier_object transfer_object(const struct cache_ref *ref);
+/** transfer_object() - make @ret the object of @ref, not open. */
+void transfer_object(struct tier_object *ret, const struct cache_ref *ref);
 unsigned transfer_source_tier(const struct transfer *x);
 unsigned transfer_target_tier(const struct transfer *x);
 void count_tier_bytes(struct worker *w, unsigned tier, enum metric_direction dir, uint64_t bytes);

@@ -26,7 +26,7 @@ static void step_start(struct worker *w, const struct cache_step *step)
 		return;
 	}
 	x->step = *step;
-	x->source = transfer_object(&step->source);
+	transfer_object(&x->source, &step->source);
 	transfer_ready(x);
 }
 

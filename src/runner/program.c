@@ -343,7 +343,7 @@ static void task_end(struct task *t)
 	struct runner *run = w->run;
 	if (t->is_fill) {
 		w->tasks_busy--;
-		list_push_back(&w->tasks_free, &t->node);
+		list_push_front(&w->tasks_free, &t->node);
 		atomic_fetch_add_explicit(&run->fill_done, 1, memory_order_relaxed);
 		return;
 	}
@@ -363,7 +363,7 @@ static void task_end(struct task *t)
 		count_add(w, COUNT_QOS(t->request.qos, QOS_CANCELLED), 1);
 	}
 	w->tasks_busy--;
-	list_push_back(&w->tasks_free, &t->node);
+	list_push_front(&w->tasks_free, &t->node);
 	admission_done(&run->admission, &t->request, w->now_ns);
 }
 

@@ -35,10 +35,11 @@ struct transfer *transfer_new(struct worker *w, enum transfer_kind kind, struct 
 	return x;
 }
 
+/* The last one freed is the next one used: it is still in the processor's caches. */
 void transfer_free(struct transfer *x)
 {
 	x->state = TRANSFER_FREE;
-	list_push_back(&x->worker->transfers_free, &x->node);
+	list_push_front(&x->worker->transfers_free, &x->node);
 	x->worker->transfers_free_count++;
 }
 
@@ -48,15 +49,22 @@ void transfer_ready(struct transfer *x)
 	list_push_back(&x->worker->ready, &x->node);
 }
 
-struct tier_object transfer_object(const struct cache_ref *ref)
+/*
+ * Field by field, in place: an object built on the stack and copied is cleared and stored in pieces that the copy's wide loads
+ * must wait for, and this is done for every access. The name is the tier's to write.
+ */
+void transfer_object(struct tier_object *ret, const struct cache_ref *ref)
 {
-	return (struct tier_object){
-		.key = ref->key,
-		.generation = ref->generation,
-		.payload_bytes = ref->payload_bytes,
-		.location = ref->location,
-		.fd = -1,
-	};
+	ret->key = ref->key;
+	ret->generation = ref->generation;
+	ret->payload_bytes = ref->payload_bytes;
+	ret->location = ref->location;
+	ret->fd = -1;
+	ret->cursor = 0;
+	ret->cursor_offset = 0;
+	ret->chain = 0;
+	ret->name[0] = '\0';
+	ret->header = NULL;
 }
 
 unsigned transfer_source_tier(const struct transfer *x)
@@ -327,7 +335,7 @@ void transfer_remove(struct transfer *x, const struct cache_ref *ref)
 {
 	x->kind = TRANSFER_DELETE;
 	x->ref = *ref;
-	x->source = transfer_object(ref);
+	transfer_object(&x->source, ref);
 	if (tier_is_whole(x->worker, ref->tier))
 		remove_finish(x);
 	else
@@ -356,9 +364,9 @@ static void transfer_unwind(struct transfer *x)
 static void target_create(struct transfer *x)
 {
 	if (x->kind == TRANSFER_WRITE)
-		x->target = transfer_object(&x->plan.target);
+		transfer_object(&x->target, &x->plan.target);
 	else
-		x->target = transfer_object(&x->step.target);
+		transfer_object(&x->target, &x->step.target);
 	x->is_target_open = true; /* also when it fails: half a file must go */
 	control_submit(x, transfer_target_tier(x), TIER_CREATE, &x->target, TRANSFER_CREATE);
 }
@@ -383,7 +391,7 @@ static void source_end(struct transfer *x)
 	if (x->kind == TRANSFER_READ) {
 		transfer_finish(x);
 	} else if (tier_is_whole(x->worker, transfer_target_tier(x))) {
-		x->target = transfer_object(&x->step.target);
+		transfer_object(&x->target, &x->step.target);
 		whole_write(x);
 	} else {
 		control_submit(x, transfer_target_tier(x), TIER_COMMIT, &x->target, TRANSFER_COMMIT);
@@ -539,7 +547,7 @@ enum start_outcome transfer_read(struct worker *w, struct task *t, uint64_t key,
 	x->key = key;
 	x->payload_bytes = ref.payload_bytes;
 	x->stored_bytes = tier_stored_bytes(ref.payload_bytes);
-	x->source = transfer_object(&ref);
+	transfer_object(&x->source, &ref);
 	x->is_not_cold = ref.is_shared && tier_of(w, ref.tier)->caps & TIER_CAP_PAGE_CACHE;
 	if (x->is_not_cold && in_window(w, w->now_ns))
 		count_add(w, COUNT_NOT_COLD_READS, 1);
@@ -552,7 +560,7 @@ static void transfer_activate(struct worker *w, struct transfer *x)
 	w->ops_active++;
 	if (x->kind == TRANSFER_WRITE) {
 		if (tier_is_whole(w, transfer_target_tier(x))) {
-			x->target = transfer_object(&x->plan.target);
+			transfer_object(&x->target, &x->plan.target);
 			whole_write(x);
 		} else {
 			target_create(x);
