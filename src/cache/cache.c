@@ -292,25 +292,6 @@ static struct entry *entry_new(struct cache *c, uint64_t key, uint64_t payload_b
 	return e;
 }
 
-/*
- * Most writes evict in the end. Of the next three victims the first is in the processor's caches, with its bucket, when the writes
- * before this one asked for them; ask for the bucket of the second and for the third itself.
- */
-static void victim_prefetch(const struct cache *c)
-{
-	const struct level *last = &c->level[c->level_count - 1];
-	if (last->head == NO_CHUNK)
-		return;
-	const struct lru_chunk *chunk = &c->chunks[last->head];
-	uint32_t live = chunk->live & (chunk->live - 1);
-	if (!live)
-		return;
-	index_prefetch(c, entry_at(c, chunk->entry[__builtin_ctz(live)])->key);
-	live &= live - 1;
-	if (live)
-		__builtin_prefetch(entry_at(c, chunk->entry[__builtin_ctz(live)]), 1);
-}
-
 static enum cache_write write_begin(struct cache *c, uint64_t key, uint64_t payload_bytes,
 				    struct cache_plan *plan)
 {
@@ -318,7 +299,7 @@ static enum cache_write write_begin(struct cache *c, uint64_t key, uint64_t payl
 
 	if (!payload_bytes)
 		return CACHE_WRITE_EMPTY;
-	victim_prefetch(c);
+	lru_prefetch_victims(c, last);
 	struct entry *e = index_find(c, key);
 	if (e && e->state != ENTRY_WAITING && e->state != ENTRY_WRITING)
 		return CACHE_WRITE_RESIDENT;

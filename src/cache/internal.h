@@ -164,6 +164,8 @@ struct entry *lru_oldest(const struct cache *c, const struct level *l);
 unsigned lru_victims(const struct cache *c, const struct level *l, struct entry **ret, unsigned max);
 /** lru_prefetch() - @e will be taken off its list soon; it should be near. */
 void lru_prefetch(const struct cache *c, const struct entry *e);
+/** lru_prefetch_victims() - one write will evict from @l soon, and more will follow. */
+void lru_prefetch_victims(const struct cache *c, const struct level *l);
 
 /* ---- index.c: linear hashing ---- */
 

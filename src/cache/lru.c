@@ -102,7 +102,10 @@ static bool chunk_is_to_be_had(const struct cache *c)
 	return c->free_chunks != NO_CHUNK || c->chunks_high_water < c->chunks_max;
 }
 
-/* An unused chunk. It may pack others, so look at heads and tails afterwards only. */
+/*
+ * An unused chunk. It may pack others, so look at heads and tails afterwards only. The steps in advance are meant to suffice; should
+ * they not, packing goes on until there is one.
+ */
 static uint32_t chunk_take(struct cache *c)
 {
 	unsigned steps = chunks_are_sparse(c) ? LRU_SWEEP_STEPS : 0;
@@ -202,4 +205,22 @@ void lru_prefetch(const struct cache *c, const struct entry *e)
 {
 	if (e->state == ENTRY_RESIDENT && !e->pins)
 		__builtin_prefetch(chunk_at(c, e->chunk), 1);
+}
+
+/*
+ * Most writes evict in the end. Of the next three victims the first is in the processor's caches, with its bucket, when the writes
+ * before this one asked for them; ask for the bucket of the second and for the third itself. Those of one chunk will do.
+ */
+void lru_prefetch_victims(const struct cache *c, const struct level *l)
+{
+	if (l->head == NO_CHUNK)
+		return;
+	const struct lru_chunk *chunk = chunk_at(c, l->head);
+	uint32_t live = chunk->live & (chunk->live - 1);
+	if (!live)
+		return;
+	index_prefetch(c, entry_at(c, chunk->entry[__builtin_ctz(live)])->key);
+	live &= live - 1;
+	if (live)
+		__builtin_prefetch(entry_at(c, chunk->entry[__builtin_ctz(live)]), 1);
 }

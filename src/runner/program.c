@@ -337,13 +337,19 @@ static void task_record(struct task *t)
 		count_add(w, COUNT_QOS(r->qos, QOS_VIOLATIONS), 1);
 }
 
+/* The last one freed is the next one used, as with transfers. */
+static void task_free(struct task *t)
+{
+	t->worker->tasks_busy--;
+	list_push_front(&t->worker->tasks_free, &t->node);
+}
+
 static void task_end(struct task *t)
 {
 	struct worker *w = t->worker;
 	struct runner *run = w->run;
 	if (t->is_fill) {
-		w->tasks_busy--;
-		list_push_front(&w->tasks_free, &t->node);
+		task_free(t);
 		atomic_fetch_add_explicit(&run->fill_done, 1, memory_order_relaxed);
 		return;
 	}
@@ -362,8 +368,7 @@ static void task_end(struct task *t)
 		/* It ended, but after the window, and the worker has not looked at the time yet. */
 		count_add(w, COUNT_QOS(t->request.qos, QOS_CANCELLED), 1);
 	}
-	w->tasks_busy--;
-	list_push_front(&w->tasks_free, &t->node);
+	task_free(t);
 	admission_done(&run->admission, &t->request, w->now_ns);
 }
 

@@ -49,22 +49,16 @@ void transfer_ready(struct transfer *x)
 	list_push_back(&x->worker->ready, &x->node);
 }
 
-/*
- * Field by field, in place: an object built on the stack and copied is cleared and stored in pieces that the copy's wide loads
- * must wait for, and this is done for every access. The name is the tier's to write.
- */
+/* In place: an object built on the stack and copied would wait for its own stores, and this is done for every access. */
 void transfer_object(struct tier_object *ret, const struct cache_ref *ref)
 {
-	ret->key = ref->key;
-	ret->generation = ref->generation;
-	ret->payload_bytes = ref->payload_bytes;
-	ret->location = ref->location;
-	ret->fd = -1;
-	ret->cursor = 0;
-	ret->cursor_offset = 0;
-	ret->chain = 0;
-	ret->name[0] = '\0';
-	ret->header = NULL;
+	*ret = (struct tier_object){
+		.key = ref->key,
+		.generation = ref->generation,
+		.payload_bytes = ref->payload_bytes,
+		.location = ref->location,
+		.fd = -1,
+	};
 }
 
 unsigned transfer_source_tier(const struct transfer *x)
