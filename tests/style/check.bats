@@ -88,6 +88,7 @@ counts() {
 		exitcode_late|0|1|0|exec sleep 30
 		tap_good|3|0|0|echo 1..3; echo ok 1; echo ok 2 - two; echo ok 3
 		tap_mixed|2|2|1|printf "1..5\nok 1\nnot ok 2\nok 3 # SKIP why\nnot ok 4\n# \033[31m<failure/>\nok 5\n"; exit 1
+		tap_long|1|1|0|echo 1..2; echo not ok 1; seq -f "# said %g" 99; echo ok 2; exit 1
 		tap_skipped|0|0|1|echo "1..0 # SKIP why"
 		tap_late|2|1|0|echo 1..3; echo ok 1; echo ok 2; exec sleep 30
 		tap_silent|0|1|0|exec sleep 30
@@ -100,10 +101,13 @@ counts() {
 	has "$OUT" "${sums[2]} skipped "
 	has "$OUT" "check: see build/check-tests.log"
 	# At the end stands what each of them said.
-	tail -n 60 "$OUT" >"$T/end"
+	tail -n 80 "$OUT" >"$T/end"
 	has "$T/end" "tap_mixed: ERROR"
 	has "$T/end" "not ok 2"
 	has "$T/end" "not ok 4"
+	has "$T/end" "# said 1"
+	has "$T/end" "# said 99"
+	lacks "$T/end" "# said 50"
 	has "$T/end" "exitcode_late: TIMEOUT"
 }
 
