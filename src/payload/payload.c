@@ -272,12 +272,15 @@ long payload_verify(const struct payload *p, const struct payload_id *id, uint64
 	uint64_t block = offset / PAYLOAD_BLOCK;
 	const char *end = (const char *)buf + len;
 
-	/* One cache line per block is too sparse for the hardware to see it coming. */
+	/*
+	 * One cache line per block is too sparse for the hardware to see it coming. Used once: the next to touch it is who fills the
+	 * buffer again, maybe another processor, and that one should not have to take it out of our cache.
+	 */
 	for (size_t i = 0; i < MIN(len, PREFETCH_AHEAD); i += PAYLOAD_BLOCK)
-		__builtin_prefetch((const char *)buf + i + stamp_at(block + i / PAYLOAD_BLOCK));
+		__builtin_prefetch((const char *)buf + i + stamp_at(block + i / PAYLOAD_BLOCK), 0, 0);
 	for (const char *at = buf; at < end; at += PAYLOAD_BLOCK, block++) {
 		const char *place = at + stamp_at(block);
-		__builtin_prefetch(place + PREFETCH_AHEAD);
+		__builtin_prefetch(place + PREFETCH_AHEAD, 0, 0);
 		struct stamp expected = stamp_make(&s, block);
 		if (memcmp(place, &expected, sizeof(expected)) != 0)
 			return mismatch(id, block, at, false, ret);

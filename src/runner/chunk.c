@@ -6,6 +6,8 @@
 #include "base/rng.h"
 #include "runner/internal.h"
 
+#include <assert.h>
+
 /*
  * Filling a buffer costs more than all the rest of a write. But noise that is there from an earlier write is as good as new once
  * it has new stamps, unless a compressor sees it twice in its window. So a large entry takes buffers with noise that its own file
@@ -112,6 +114,7 @@ static struct chunk *chunk_take(struct worker *w, const struct transfer *x, uint
 	if (x->kind == TRANSFER_WRITE && is_large(x))
 		c = chunk_with_noise(w, x, len);
 	w->chunks_busy++;
+	assert(w->chunks_busy <= w->chunk_count);
 	return c ? c : chunk_blank(w);
 }
 
@@ -242,7 +245,8 @@ static void chunk_finish(struct worker *w, struct chunk *c)
  * systems) an eighth of its speed was lost. So a chunk is checked when some more have come; for a device that writes to memory by
  * itself that makes no difference. Few may wait, an eighth of what is in use, so those of a shallow queue are checked at once and
  * a request waits little for its check beside what it waited for its data. The latency of the data ends when they are there.
- * Buffers that wait count as --io-depth does: more of them would leave the cache that the processors share.
+ * Those that wait have buffers of their own, so that the device has as much to do as --io-depth says; but no more than these, since
+ * every buffer takes its part of the caches that the processors share.
  */
 enum { BUSY_PER_UNCHECKED = 8 };
 
@@ -322,7 +326,7 @@ bool chunks_pump(struct worker *w)
 	uint32_t submitted = 0;
 	struct list blocked;
 	list_init(&blocked);
-	while (submitted < w->run->batch && w->chunks_busy < w->chunks_max && !list_empty(&w->active)) {
+	while (submitted < w->run->batch && w->chunks_busy - w->unchecked < w->chunks_max && !list_empty(&w->active)) {
 		struct transfer *x = list_entry(list_pop_front(&w->active), struct transfer, node);
 		if (is_dirty_blocked(w, x)) {
 			if (x->dirty_bytes) {

@@ -254,7 +254,8 @@ struct worker {
 
 	struct chunk *chunks;
 	uint32_t chunk_count;
-	uint32_t chunks_busy, chunks_max; /* in use, and this worker's share of --io-depth */
+	uint32_t chunks_busy; /* in use: in flight, or read and unchecked */
+	uint32_t chunks_max;  /* this worker's share of --io-depth: in flight at most */
 	uint32_t chunks_copying; /* of them, at tiers that copy when they are polled */
 	struct list chunks_free;  /* without noise; the last used is the next, it is still in the processor's cache */
 	struct list chunks_noise; /* with noise; the longest unused is the next */

@@ -34,9 +34,14 @@ uint32_t worker_share(uint32_t total, uint32_t workers, unsigned index)
 	return each ? each : 1;
 }
 
+static uint32_t unchecked_max(const struct config *cfg)
+{
+	return cfg->opt.verify == VERIFY_OFF ? 0 : (uint32_t)(UNCHECKED_BYTES / (uint64_t)cfg->opt.io_size_bytes);
+}
+
 uint32_t runner_spare_chunks(const struct config *cfg)
 {
-	return (uint32_t)(2 * RUNNER_NOISE_APART_BYTES / (uint64_t)cfg->opt.io_size_bytes);
+	return (uint32_t)(2 * RUNNER_NOISE_APART_BYTES / (uint64_t)cfg->opt.io_size_bytes) + unchecked_max(cfg);
 }
 
 void worker_sizes(const struct runner_setup *s, unsigned index, struct worker *w)
@@ -51,8 +56,7 @@ void worker_sizes(const struct runner_setup *s, unsigned index, struct worker *w
 		has_data |= !(s->tier[i]->caps & TIER_CAP_WHOLE);
 	w->chunks_max = has_data ? worker_share(s->io_depth, s->workers, index) : 0;
 	w->chunk_count = has_data ? w->chunks_max + runner_spare_chunks(s->cfg) : 0;
-	uint32_t unchecked = UNCHECKED_BYTES / (uint32_t)s->cfg->opt.io_size_bytes;
-	w->unchecked_max = s->cfg->opt.verify == VERIFY_OFF ? 0 : MAX(unchecked, 1);
+	w->unchecked_max = unchecked_max(s->cfg);
 	w->dirty_max_bytes = DIRTY_MAX_BYTES / s->workers;
 }
 

@@ -154,7 +154,8 @@ void runner_free(struct runner *r);
 
 /**
  * runner_spare_chunks() - buffers of --io-size that each worker has beyond its share of --io-depth
- * They let a write find noise that its file has not had within the last RUNNER_NOISE_APART_BYTES.
+ * They let a write find noise that its file has not had within the last RUNNER_NOISE_APART_BYTES, and hold what was read and waits
+ * for its check.
  */
 uint32_t runner_spare_chunks(const struct config *cfg);
 /* The window of zstd -3. */

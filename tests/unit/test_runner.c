@@ -1781,7 +1781,7 @@ static void test_noise_apart(void **state)
 		uint64_t entry_bytes, chunk_bytes, header_bytes;
 		uint32_t least, most; /* different pieces of noise */
 	} runs[] = {
-		{"--num-users 4 --duration 1 --workers 1 --io-depth 4 --io-size 64KiB", 20 << 20, 64 << 10, 0, 2, 80},
+		{"--num-users 4 --duration 1 --workers 1 --io-depth 4 --io-size 64KiB", 20 << 20, 64 << 10, 0, 2, 100},
 		{"--num-users 8 --duration 1 --workers 2 --io-depth 16 --io-size 256KiB", 20 << 20, 256 << 10, 0, 2, 60},
 		{"--num-users 1 --duration 1 --workers 1 --io-depth 1 --io-size 1MiB", 20 << 20, 1 << 20, 0, 2, 3},
 		{"--num-users 1 --duration 1 --workers 1 --io-depth 1 --io-size 1MiB", 20 << 20, 1 << 20, 4096, 2, 3},
