@@ -288,6 +288,10 @@ static void fake_submit(struct tier_worker *w, struct tier_op *op, uint64_t now_
 		now_ns + (f->has_random_delay ? rng_below(&f->rng, f->delay_ns + 1) : f->delay_ns);
 	if (f->logs && f->event_count < FAKE_LOG)
 		f->event[f->event_count++] = (struct fake_event){op->kind, op->obj->key, now_ns, op->io_ns};
+	if (fake_is_whole(f)) {
+		op->begin_ns = now_ns;
+		op->end_ns = op->io_ns;
+	}
 	op->result = rng_below(&f->rng, PPM) < f->fail_ppm[op->kind] ? -EIO : 0;
 	if ((int)op->kind == f->hang_kind) {
 		f->hang_kind = -1;
@@ -999,6 +1003,24 @@ static void test_errors_after_the_window(void **state)
 		assert_int_equal(g.errors.total, 1);
 		assert_string_equal(g.errors.v[0].name, cases[i].class);
 		assert_int_equal(f->failed[cases[i].kind], cases[i].kind == TIER_WRITE ? 4 : 1);
+		rig_release(&g);
+	}
+}
+
+/* A whole entry counts as it goes, slot by slot, while nobody knows that it will fail: then nothing of it has moved. */
+static void test_whole_entries_that_fail(void **state)
+{
+	(void)state;
+	for (uint32_t fail_ppm = 0; fail_ppm <= PPM; fail_ppm += PPM) {
+		struct rig g = {0};
+		rig_new(&g, EDGE_FILES "--io-depth 1", EDGE_YAML("closed"));
+		struct fake_tier *f = rig_fake(&g, TIER_STORAGE, TIER_CAP_WHOLE, 4096 * GIB);
+		f->delay_ns = 3 * NS_PER_S;
+		f->fail_ppm[TIER_WRITE] = fail_ppm;
+		g.setup.duration_ns = 3150000000; /* one write, from 0.1 s to 3.1 s */
+		rig_run(&g);
+		assert_int_equal(g.errors.total, fail_ppm ? 1 : 0);
+		assert_int_equal(counter(&g, COUNT_TIER_BYTES(TIER_STORAGE, DIR_WRITE)), fail_ppm ? 0 : 131072000);
 		rig_release(&g);
 	}
 }
@@ -2523,6 +2545,7 @@ int main(void)
 		cmocka_unit_test(test_bytes_are_shared_at_the_edges),
 		cmocka_unit_test(test_chunks_at_the_edges),
 		cmocka_unit_test(test_errors_after_the_window),
+		cmocka_unit_test(test_whole_entries_that_fail),
 		cmocka_unit_test(test_max_requests),
 		cmocka_unit_test(test_counts_follow_from_the_workload),
 		cmocka_unit_test(test_order_of_steps),
