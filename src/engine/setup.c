@@ -14,6 +14,9 @@
 #include "base/file.h"
 #include "base/mem.h"
 
+/* What was seen of the program, the libraries, the stacks and the result being written. An MPI library comes on top. */
+enum { PROGRAM_BYTES = 4 << 20 };
+
 static uint64_t cpu_tier_bytes(const struct engine *e)
 {
 	return (uint64_t)(e->cfg->opt.cpu_mem_gib * ENGINE_GIB);
@@ -284,8 +287,8 @@ static int engine_runner(struct engine *e, struct error *err)
 	for (unsigned i = 0; i < e->tier_count; i++)
 		live += e->tier[i]->limit_bytes / tier_footprint(e->tier[i], mean_entry) + 1;
 	e->ram_bytes = o->simulate ? 0 : cpu_tier_bytes(e);
-	e->predicted_bytes = e->ram_bytes + (e->payload ? UINT64_C(4) << 20 : 0) +
-			     cache_index_bytes(live) +
+	e->predicted_bytes = PROGRAM_BYTES + e->ram_bytes + (e->payload ? UINT64_C(4) << 20 : 0) +
+			     cache_index_bytes(live) + workload_memory_bytes(e->workload) +
 			     runner_memory_bytes(&e->runner_setup, workload_streams(e->workload));
 	return runner_new(&e->runner_setup, &e->runner, err);
 }

@@ -223,6 +223,11 @@ uint32_t workload_streams(const struct workload *w)
 	return w->trace ? 1 : w->user_count;
 }
 
+uint64_t workload_memory_bytes(const struct workload *w)
+{
+	return w->trace ? 0 : (uint64_t)w->user_count * sizeof(*w->users);
+}
+
 bool workload_is_trace(const struct workload *w)
 {
 	return w->trace != NULL;

@@ -70,6 +70,7 @@ int workload_new(const struct config *cfg, uint64_t seed, uint32_t rank, struct 
 void workload_free(struct workload *w);
 
 uint32_t workload_streams(const struct workload *w); /* users, or 1 for a trace */
+uint64_t workload_memory_bytes(const struct workload *w); /* of the user table; a trace is read as it is needed */
 bool workload_is_trace(const struct workload *w);
 enum config_qos workload_qos(const struct workload *w, uint32_t stream);
 

@@ -122,6 +122,8 @@ static void test_accessors(void **state)
 
 	(void)state;
 	assert_int_equal(workload_streams(w), 7);
+	assert_int_equal(workload_memory_bytes(w) % 7, 0);
+	assert_true(workload_memory_bytes(w) >= UINT64_C(7) * 40);
 	assert_false(workload_is_trace(w));
 	assert_null(workload_bad_row(w));
 	workload_free(w);
