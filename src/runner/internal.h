@@ -256,7 +256,7 @@ struct worker {
 	uint32_t chunk_count;
 	uint32_t chunks_busy; /* in use: in flight, or read and unchecked */
 	uint32_t chunks_max;  /* this worker's share of --io-depth: in flight at most */
-	uint32_t chunks_copying; /* of them, at tiers that copy when they are polled */
+	uint32_t chunks_copying; /* in use, at tiers that copy when they are polled */
 	struct list chunks_free;  /* without noise; the last used is the next, it is still in the processor's cache */
 	struct list chunks_noise; /* with noise; the longest unused is the next */
 	struct list chunks_unchecked; /* of the busy ones: read, to be checked; oldest first */

@@ -1768,6 +1768,33 @@ static void test_checks_that_wait(void **state)
 	}
 }
 
+static uint64_t deep_read_bytes(const char *verify)
+{
+	struct rig g = {0};
+	char options[200];
+	snprintf(options, sizeof(options),
+		 "--num-users 64 --ops-in-flight 64 --decode-only --simulate --generation-mode none --io-size 64KiB --io-depth 16 --verify %s", verify);
+	rig_new(&g, options, NULL);
+	struct fake_tier *f = rig_fake(&g, TIER_STORAGE, 0, 4 * GIB);
+	f->delay_ns = 10000000;
+	f->has_random_delay = true;
+	rig_prepare(&g, 8, 1000 << 16);
+	g.runner->setup.duration_ns = 3 * NS_PER_S;
+	runner_start(g.runner);
+	rig_end(&g);
+	uint64_t read = counter(&g, COUNT_TIER_BYTES(TIER_STORAGE, DIR_READ));
+	rig_release(&g);
+	return read;
+}
+
+/* What waits for its check takes nothing from --io-depth: a device that could serve more at once is asked for as much as without checks. */
+static void test_depth_beside_checks(void **state)
+{
+	(void)state;
+	uint64_t unchecked = deep_read_bytes("off");
+	assert_in_range(deep_read_bytes("stamp"), unchecked / 100 * 97, unchecked / 100 * 103);
+}
+
 static int compare_noise(const void *a, const void *b)
 {
 	const struct fake_noise *x = a, *y = b;
@@ -2562,6 +2589,7 @@ int main(void)
 		cmocka_unit_test(test_decode_only),
 		cmocka_unit_test(test_chunks_on_the_grid),
 		cmocka_unit_test(test_checks_that_wait),
+		cmocka_unit_test(test_depth_beside_checks),
 		cmocka_unit_test(test_noise_apart),
 		cmocka_unit_test(test_fill_stopped),
 		cmocka_unit_test(test_prefill_only),
